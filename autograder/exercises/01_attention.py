@@ -1,0 +1,980 @@
+"""Chapter 1: attention. Vaswani et al. 2017, section 3.2.1; Bahdanau et al. 2015, section 3.1."""
+
+import math
+
+import torch
+from torch import nn
+
+from autograder.exercise import Exercise, Returned
+
+OUTPUT = Returned("output", "(batch, L_q, d_v)")
+WEIGHTS = Returned("weights", "(batch, L_q, L_k)")
+
+# ---- softmax -------------------------------------------------------------------------------
+
+softmax = Exercise(
+    "attention/softmax",
+    points=2,
+    signature="softmax(scores, dim=-1)",
+    returns=[Returned("weights", "of the scores")],
+    without=["softmax"],
+)
+
+
+@softmax.case("three scores", next_step="Exponentiate, then divide by the sum of the exponentials.")
+def _(softmax, make):
+    return {"weights": softmax(make.normal(3, scale=2.0))}
+
+
+@softmax.case("a batch, over the last axis by default")
+def _(softmax, make):
+    weights = softmax(make.normal(2, 3, 5))
+    return {"weights": weights, "sums": weights.sum(dim=-1)}
+
+
+@softmax.case(
+    "over another axis",
+    weight=2,
+    next_step="Use dim in both the maximum and the sum, with keepdim=True.",
+)
+def _(softmax, make):
+    scores = make.normal(3, 4, 5)
+    return {
+        "weights, dim=0": softmax(scores, 0),
+        "weights, dim=1": softmax(scores, 1),
+        "weights, dim=-2": softmax(scores, -2),
+    }
+
+
+@softmax.case(
+    "large scores",
+    next_step="exp(89) no longer fits into float32. Subtracting the same number from every score "
+    "of a row changes nothing in the result; choose one that makes the largest exponent 0.",
+)
+def _(softmax, make):
+    return {"weights": softmax(make.normal(3, 6, scale=3.0, shift=1000.0))}
+
+
+@softmax.case(
+    "very negative scores",
+    next_step="exp(-110) is 0 in float32, and 0/0 is NaN. Subtract each row's maximum first.",
+)
+def _(softmax, make):
+    return {"weights": softmax(make.normal(3, 6, scale=3.0, shift=-1000.0))}
+
+
+@softmax.case(
+    "rows that lie far apart",
+    next_step="The maximum to subtract is that of each row: max(dim=dim, keepdim=True).",
+)
+def _(softmax, make):
+    return {"weights": softmax(make.normal(3, 4) + torch.tensor([[500.0], [0.0], [-500.0]]))}
+
+
+@softmax.case("some scores are minus infinity", next_step="exp(-inf) is 0: let it do the work.")
+def _(softmax, make):
+    scores = make.normal(4, 6)
+    scores[:, ::2] = -math.inf
+    return {"weights": softmax(scores)}
+
+
+@softmax.case("float64, and an axis of one element")
+def _(softmax, make):
+    return {
+        "weights": softmax(make.normal(2, 5, dtype=torch.float64)),
+        "weights of single scores": softmax(make.normal(4, 1)),
+    }
+
+
+@softmax.case("gradients")
+def _(softmax, make):
+    scores = make.normal(3, 5, grad=True)
+    return {"gradient of the scores": make.gradients(softmax(scores), scores)}
+
+
+@softmax.case(
+    "a transposed input, left as it was",
+    next_step="Write x = x - y, not x -= y: the second changes the caller's tensor.",
+)
+def _(softmax, make):
+    scores = make.normal(5, 3)
+    return {"weights": softmax(scores.T), "the input is unchanged": make.unchanged()}
+
+
+@softmax.case("four axes, other sizes", hidden=True)
+def _(softmax, make):
+    scores = make.normal(2, 3, 4, 6, scale=40.0)
+    return {"last": softmax(scores), "second": softmax(scores, 1), "first": softmax(scores, -4)}
+
+
+@softmax.misconception(
+    "The scores are exponentiated as they are, so large ones overflow and very negative ones "
+    "all become 0.",
+    next_step="Subtract each row's maximum before exp: the result is the same, and stays finite.",
+)
+def _(scores, dim=-1):
+    powers = torch.exp(scores)
+    return powers / powers.sum(dim=dim, keepdim=True)
+
+
+@softmax.misconception(
+    "The maximum of the whole tensor is subtracted, not that of each row, so rows far below it "
+    "turn into 0/0.",
+    next_step="Take the maximum along dim, with keepdim=True.",
+)
+def _(scores, dim=-1):
+    powers = torch.exp(scores - scores.max())
+    return powers / powers.sum(dim=dim, keepdim=True)
+
+
+@softmax.misconception(
+    "The exponentials are divided by the sum over the whole tensor, so the rows do not sum to 1.",
+    next_step="Sum along dim, with keepdim=True.",
+)
+def _(scores, dim=-1):
+    powers = torch.exp(scores - scores.amax(dim=dim, keepdim=True))
+    return powers / powers.sum()
+
+
+@softmax.misconception(
+    "It always works along the last axis and ignores dim.",
+    next_step="Pass dim on to the maximum and to the sum.",
+)
+def _(scores, dim=-1):
+    powers = torch.exp(scores - scores.amax(dim=-1, keepdim=True))
+    return powers / powers.sum(dim=-1, keepdim=True)
+
+
+@softmax.misconception(
+    "It works along the first axis unless told otherwise; the default is the last, dim=-1.",
+    next_step="Give dim the default -1 and use it.",
+)
+def _(scores, dim=0):
+    powers = torch.exp(scores - scores.amax(dim=dim, keepdim=True))
+    return powers / powers.sum(dim=dim, keepdim=True)
+
+
+@softmax.misconception(
+    "It returns the logarithm of the softmax.", next_step="Take exp of the result."
+)
+def _(scores, dim=-1):
+    return scores - torch.logsumexp(scores, dim=dim, keepdim=True)
+
+
+@softmax.misconception(
+    "The scores themselves are divided by their sum; they are never exponentiated.",
+    next_step="Apply torch.exp before you normalize.",
+)
+def _(scores, dim=-1):
+    return scores / scores.sum(dim=dim, keepdim=True)
+
+
+@softmax.misconception(
+    "Each score is squashed on its own (a sigmoid), so the weights do not compete or sum to 1.",
+    next_step="Divide each exponential by the sum of all exponentials along dim.",
+)
+def _(scores, dim=-1):
+    return torch.sigmoid(scores)
+
+
+@softmax.misconception(
+    "The caller's scores are changed in place.",
+    next_step="Write scores = scores - maximum, not scores -= maximum.",
+)
+def _(scores, dim=-1):
+    with torch.no_grad():
+        scores -= scores.amax(dim=dim, keepdim=True)
+    powers = torch.exp(scores)
+    return powers / powers.sum(dim=dim, keepdim=True)
+
+
+# ---- scaled dot-product attention ----------------------------------------------------------
+
+attend = Exercise(
+    "attention/scaled_dot_product_attention",
+    points=4,
+    signature="scaled_dot_product_attention(query, key, value, mask=None)",
+    returns=[OUTPUT, WEIGHTS],
+    without=["scaled_dot_product_attention"],
+)
+
+
+def named(result):
+    """The two results of an attention function as named outputs."""
+    output, weights = result
+    return {"output": output, "weights": weights}
+
+
+def some_true(make, *shape):
+    """A random mask in which every query may attend to at least one key."""
+    mask = make.booleans(*shape)
+    mask[..., 0] |= ~mask.any(dim=-1)
+    return mask
+
+
+@attend.case(
+    "the worked example: scores 112 and 96, d_k = 64",
+    next_step="Scale first: 112/8 = 14 and 96/8 = 12; the softmax of these is 0.88 and 0.12.",
+)
+def _(attend, make):
+    query = torch.ones(1, 1, 64)
+    key = torch.stack([torch.full((64,), 112 / 64), torch.full((64,), 96 / 64)])[None]
+    return named(attend(query, key, make.normal(1, 2, 3)))
+
+
+@attend.case(
+    "five queries, seven keys, values of another width",
+    next_step="scores has shape (batch, L_q, L_k); the softmax runs over the keys, the last axis.",
+)
+def _(attend, make):
+    output, weights = attend(make.normal(2, 5, 8), make.normal(2, 7, 8), make.normal(2, 7, 6))
+    return {"output": output, "weights": weights, "sums of weights": weights.sum(dim=-1)}
+
+
+@attend.case(
+    "a mask for each sequence, (batch, 1, L_k)",
+    next_step="Where the mask is False, set the score to -inf before the softmax.",
+)
+def _(attend, make):
+    mask = torch.tensor([[[True, True, True, False]], [[True, True, False, False]]])
+    return named(attend(make.normal(2, 3, 8), make.normal(2, 4, 8), make.normal(2, 4, 5), mask))
+
+
+@attend.case(
+    "one mask for all sequences, (L_q, L_k)",
+    next_step="Broadcasting aligns the last axes: (L_q, L_k) fits (batch, L_q, L_k) as it is.",
+)
+def _(attend, make):
+    mask = some_true(make, 5, 6)
+    return named(attend(make.normal(3, 5, 4), make.normal(3, 6, 4), make.normal(3, 6, 4), mask))
+
+
+@attend.case("a mask for each query of each sequence, (batch, L_q, L_k)")
+def _(attend, make):
+    mask = some_true(make, 2, 4, 6)
+    return named(attend(make.normal(2, 4, 8), make.normal(2, 6, 8), make.normal(2, 6, 3), mask))
+
+
+@attend.case(
+    "a query that may attend to nothing",
+    weight=2,
+    next_step="A softmax over a row of -inf is 0/0. Set the weights to 0 where the mask is False.",
+)
+def _(attend, make):
+    mask = some_true(make, 2, 4, 5)
+    mask[0, 1] = False
+    mask[1] = False
+    return named(attend(make.normal(2, 4, 8), make.normal(2, 5, 8), make.normal(2, 5, 6), mask))
+
+
+@attend.case(
+    "what is masked does not matter",
+    next_step="A masked key must have weight exactly 0, so that its value cannot show.",
+)
+def _(attend, make):
+    query, key, value = make.normal(2, 3, 8), make.normal(2, 5, 8), make.normal(2, 5, 4)
+    mask = torch.tensor([True, True, False, True, False])
+    before, _ = attend(query, key, value, mask)
+    changed_key, changed_value = key.clone(), value.clone()
+    changed_key[:, ~mask] = 50.0
+    changed_value[:, ~mask] = 1000.0
+    after, weights = attend(query, changed_key, changed_value, mask)
+    return {
+        "output": before,
+        "change of the output when masked keys and values change": (after - before).abs().max(),
+        "sums of weights": weights.sum(dim=-1),
+    }
+
+
+@attend.case("large scores", next_step="Use a softmax that subtracts the maximum of each row.")
+def _(attend, make):
+    return named(
+        attend(
+            make.normal(2, 3, 16, scale=30.0),
+            make.normal(2, 4, 16, scale=30.0),
+            make.normal(2, 4, 5),
+        )
+    )
+
+
+@attend.case(
+    "batch and head axes in front",
+    next_step="Use @ and transpose(-2, -1): they treat all leading axes as a batch.",
+)
+def _(attend, make):
+    mask = some_true(make, 2, 1, 4, 6)
+    return named(
+        attend(make.normal(2, 3, 4, 8), make.normal(2, 3, 6, 8), make.normal(2, 3, 6, 5), mask)
+    )
+
+
+@attend.case("a batch of one, one query, one key")
+def _(attend, make):
+    return named(attend(make.normal(1, 1, 4), make.normal(1, 1, 4), make.normal(1, 1, 2)))
+
+
+@attend.case("float64 inputs that are views, left as they were")
+def _(attend, make):
+    query = make.normal(2, 8, 5, dtype=torch.float64)
+    key = make.normal(7, 2, 8, dtype=torch.float64)
+    value = make.normal(2, 7, 12, dtype=torch.float64)
+    mask = some_true(make, 5, 7)
+    result = attend(query.transpose(1, 2), key.transpose(0, 1), value[..., ::2], mask)
+    return named(result) | {"the inputs are unchanged": make.unchanged()}
+
+
+@attend.case("gradients, with a mask")
+def _(attend, make):
+    query = make.normal(2, 3, 8, grad=True)
+    key = make.normal(2, 5, 8, grad=True)
+    value = make.normal(2, 5, 4, grad=True)
+    output, _ = attend(query, key, value, some_true(make, 2, 3, 5))
+    return {
+        "gradients of query, key, value": make.gradients(output, query, key, value),
+        "gradients of query, key through the weights": make.gradients(
+            attend(query, key, value)[1], query, key
+        ),
+    }
+
+
+@attend.case(
+    "gradients where a query may attend to nothing",
+    weight=0.5,
+    next_step="The output is right, but NaN times 0 is NaN on the way back. Fill the scores with "
+    "masked_fill, which passes no gradient to what it filled.",
+)
+def _(attend, make):
+    query = make.normal(1, 3, 8, grad=True)
+    key = make.normal(1, 4, 8, grad=True)
+    value = make.normal(1, 4, 4, grad=True)
+    mask = some_true(make, 1, 3, 4)
+    mask[0, 1] = False
+    output, _ = attend(query, key, value, mask)
+    return {
+        "output": output,
+        "gradients of query, key, value": make.gradients(output, query, key, value),
+    }
+
+
+@attend.case("other lengths and widths", hidden=True)
+def _(attend, make):
+    mask = some_true(make, 4, 1, 11)
+    mask[2] = False
+    return named(attend(make.normal(4, 9, 12), make.normal(4, 11, 12), make.normal(4, 11, 7), mask))
+
+
+@attend.misconceptions
+def _():
+    """Attention with one thing wrong at a time."""
+
+    def root_of_d_k(query, key, value):
+        return math.sqrt(query.size(-1))
+
+    def attention(
+        scale=root_of_d_k,
+        fill=-math.inf,
+        barred=lambda mask: ~mask,
+        add=False,
+        dim=-1,
+        clear=True,
+        result=lambda output, weights, plain, scores: (output, weights),
+    ):
+        def attend(query, key, value, mask=None):
+            scores = query @ key.transpose(-2, -1) / scale(query, key, value)
+            plain = torch.softmax(scores, dim=dim)
+            if mask is not None and add:
+                scores = scores + torch.zeros_like(scores).masked_fill(barred(mask), fill)
+            elif mask is not None and fill is not None:
+                scores = scores.masked_fill(barred(mask), fill)
+            weights = torch.softmax(scores, dim=dim)
+            if mask is not None and clear:
+                weights = weights.masked_fill(barred(mask), 0.0)
+            return result(weights @ value, weights, plain, scores)
+
+        return attend
+
+    def scaled_afterwards(query, key, value, mask=None):
+        _, weights = attention(scale=lambda query, key, value: 1.0)(query, key, value, mask)
+        weights = weights / math.sqrt(query.size(-1))
+        return weights @ value, weights
+
+    yield (
+        "The scores are not divided by the square root of d_k.",
+        attention(scale=lambda query, key, value: 1.0),
+        "Divide the scores by math.sqrt(query.size(-1)) before the softmax.",
+    )
+    yield (
+        "The scores are divided by d_k, not by its square root.",
+        attention(scale=lambda query, key, value: query.size(-1)),
+        "The standard deviation of the scores grows as the square root of d_k: divide by it.",
+    )
+    yield (
+        "The scores are scaled by the number of keys instead of the width d_k.",
+        attention(scale=lambda query, key, value: math.sqrt(key.size(-2))),
+        "d_k is the size of the last axis of the query: query.size(-1).",
+    )
+    yield (
+        "The scores are scaled by the width of the values, d_v, instead of that of the keys, d_k.",
+        attention(scale=lambda query, key, value: math.sqrt(value.size(-1))),
+        "d_k is the size of the last axis of the query: query.size(-1).",
+    )
+    yield (
+        "The softmax is taken first and scaled afterwards, so the weights do not sum to 1.",
+        scaled_afterwards,
+        "Divide the scores, not the weights.",
+    )
+    yield (
+        "The mask is applied after the softmax, so the weights of a masked row no longer sum to 1.",
+        attention(fill=None),
+        "Fill the scores with -inf where the mask is False, then take the softmax.",
+    )
+    for clear in (True, False):
+        yield (
+            "Masked scores are set to 0 instead of minus infinity; exp(0) is 1, so they still "
+            "take part in the softmax.",
+            attention(fill=0.0, clear=clear),
+            "Fill the scores with -inf where the mask is False.",
+        )
+        yield (
+            "The mask is read the wrong way round: True means may attend, not masked.",
+            attention(barred=lambda mask: mask, clear=clear),
+            "Fill where ~mask, not where mask.",
+        )
+    yield (
+        "The mask is never used.",
+        attention(fill=None, clear=False),
+        "Where it is False, set the score to -inf.",
+    )
+    for clear in (True, False):
+        yield (
+            "The softmax runs over the queries, so each key's weights sum to 1 instead of each "
+            "query's.",
+            attention(dim=-2, clear=clear),
+            "The keys lie on the last axis of the scores: dim=-1.",
+        )
+    for add in (True, False):
+        yield (
+            "A query that may attend to nothing gives NaN; its weights and output must be 0.",
+            attention(add=add, clear=False),
+            "After the softmax, set the weights to 0 where the mask is False.",
+        )
+    yield (
+        "A large negative number stands for minus infinity, so a query that may attend to "
+        "nothing averages everything instead of giving 0.",
+        attention(fill=-1e9, clear=False),
+        "Set the weights to 0 where the mask is False, after the softmax too.",
+    )
+    yield (
+        "A query that may attend to nothing gives the right output, but NaN in the gradients.",
+        attention(add=True),
+        "Fill the scores with masked_fill or torch.where instead of adding minus infinity.",
+    )
+    yield (
+        "The output is right, but the weights that come back are those before the mask.",
+        attention(result=lambda output, weights, plain, scores: (output, plain)),
+        "Return the same weights that multiply the values.",
+    )
+    yield (
+        "What comes back as weights are the scores, before the softmax.",
+        attention(result=lambda output, weights, plain, scores: (output, scores)),
+        "Return the softmax of the scores.",
+    )
+    yield (
+        "The two results come back in the wrong order: first the output, then the weights.",
+        attention(result=lambda output, weights, plain, scores: (weights, output)),
+        "End with: return output, weights.",
+    )
+
+
+# ---- padding mask --------------------------------------------------------------------------
+
+padding_mask = Exercise(
+    "attention/padding_mask",
+    points=2,
+    signature="padding_mask(token_ids, pad_id=0)",
+    returns=[Returned("mask", "(batch, 1, length)")],
+)
+
+
+def padded(make, batch, length, pad_id=0, first=1):
+    """Token ids of random lengths, padded at the end; every sequence has a real token."""
+    ids = make.integers(first, 90, batch, length)
+    lengths = make.integers(1, length, batch)
+    ids[torch.arange(length) >= lengths[:, None]] = pad_id
+    return ids
+
+
+@padding_mask.case(
+    "two padded sequences",
+    next_step="Compare the ids with pad_id, then add the axis that broadcasts over the queries.",
+)
+def _(padding_mask, make):
+    return {"mask": padding_mask(torch.tensor([[5, 7, 2, 0, 0], [3, 9, 4, 8, 0]]))}
+
+
+@padding_mask.case("random lengths")
+def _(padding_mask, make):
+    return {"mask": padding_mask(padded(make, 6, 9))}
+
+
+@padding_mask.case(
+    "another padding id, while 0 is a word",
+    weight=2,
+    next_step="Compare with pad_id, not with 0 and not by size.",
+)
+def _(padding_mask, make):
+    ids = padded(make, 4, 8, pad_id=91, first=0)
+    ids[:, 0] = 0
+    return {"mask": padding_mask(ids, 91)}
+
+
+@padding_mask.case(
+    "padding at the front and in the middle",
+    weight=2,
+    next_step="Look at every token by itself; do not count from the end.",
+)
+def _(padding_mask, make):
+    ids = make.integers(1, 90, 4, 7)
+    ids[0, :3] = 0
+    ids[1, 2:4] = 0
+    ids[2, [0, 6]] = 0
+    return {"mask": padding_mask(ids)}
+
+
+@padding_mask.case("no padding, and nothing but padding")
+def _(padding_mask, make):
+    words = make.integers(1, 90, 1, 6)
+    return {
+        "mask without padding": padding_mask(words),
+        "mask of padding only": padding_mask(torch.zeros_like(words)),
+    }
+
+
+@padding_mask.case("a batch of one in int32, left as it was")
+def _(padding_mask, make):
+    ids = make.tensor([[4, 6, 0]], dtype=torch.int32)
+    return {"mask": padding_mask(ids), "the input is unchanged": make.unchanged()}
+
+
+@padding_mask.case(
+    "it bars the key column for every query",
+    next_step="The mask must broadcast to (batch, L_q, L_k) and be the same in every row.",
+)
+def _(padding_mask, make):
+    ids = padded(make, 3, 6)
+    mask = padding_mask(ids)
+    return {"mask, broadcast": mask.expand(3, 6, 6), "dtype": str(mask.dtype)}
+
+
+@padding_mask.case("another length and padding id", hidden=True)
+def _(padding_mask, make):
+    ids = make.integers(0, 4, 7, 13)
+    return {"mask of 2": padding_mask(ids, 2), "mask of 3": padding_mask(ids, 3)}
+
+
+@padding_mask.misconception(
+    "The mask is the wrong way round: it is True at the padding; True must mean may attend.",
+    next_step="Use != instead of ==.",
+)
+def _(token_ids, pad_id=0):
+    return (token_ids == pad_id)[:, None, :]
+
+
+@padding_mask.misconception(
+    "Only the entries where query and key are both padding are barred; a padded key must be "
+    "barred for every query, its whole column.",
+    next_step="The mask depends on the key alone: shape (batch, 1, length).",
+)
+def _(token_ids, pad_id=0):
+    pad = token_ids == pad_id
+    return ~(pad[:, :, None] & pad[:, None, :])
+
+
+@padding_mask.misconception(
+    "The rows of padded queries are barred besides the columns of padded keys.",
+    next_step="The mask depends on the key alone: shape (batch, 1, length).",
+)
+def _(token_ids, pad_id=0):
+    real = token_ids != pad_id
+    return real[:, :, None] & real[:, None, :]
+
+
+@padding_mask.misconception(
+    "The axis is added at the end, so the mask bars the rows of padded queries instead of the "
+    "columns of padded keys.",
+    next_step="Put the new axis in the middle: mask[:, None, :] or unsqueeze(1).",
+)
+def _(token_ids, pad_id=0):
+    return (token_ids != pad_id)[:, :, None]
+
+
+@padding_mask.misconception(
+    "The axis for the queries is missing: (batch, length) would broadcast as if the batch were "
+    "the queries.",
+    next_step="Add an axis in the middle: unsqueeze(1).",
+)
+def _(token_ids, pad_id=0):
+    return token_ids != pad_id
+
+
+@padding_mask.misconception(
+    "The ids are compared with 0, whatever pad_id is.", next_step="Compare with pad_id."
+)
+def _(token_ids, pad_id=0):
+    return (token_ids != 0)[:, None, :]
+
+
+@padding_mask.misconception(
+    "Every id above pad_id is taken for a word; ids below it are words too.",
+    next_step="Compare with !=.",
+)
+def _(token_ids, pad_id=0):
+    return (token_ids > pad_id)[:, None, :]
+
+
+@padding_mask.misconception(
+    "The padding is counted and cut off at the end, but it may stand anywhere.",
+    next_step="Compare token by token.",
+)
+def _(token_ids, pad_id=0):
+    lengths = (token_ids != pad_id).sum(dim=1)
+    return (torch.arange(token_ids.size(1)) < lengths[:, None])[:, None, :]
+
+
+@padding_mask.misconception(
+    "The mask holds numbers; it must be boolean.",
+    next_step="Return the result of the comparison itself.",
+)
+def _(token_ids, pad_id=0):
+    return (token_ids != pad_id)[:, None, :].float()
+
+
+@padding_mask.misconception(
+    "This is an additive mask of 0 and minus infinity; the exercise asks for a boolean one.",
+    next_step="Return the result of the comparison itself.",
+)
+def _(token_ids, pad_id=0):
+    zeros = torch.zeros(token_ids.shape)
+    return zeros.masked_fill(token_ids == pad_id, -math.inf)[:, None, :]
+
+
+# ---- causal mask ---------------------------------------------------------------------------
+
+causal_mask = Exercise(
+    "attention/causal_mask",
+    points=2,
+    signature="causal_mask(length)",
+    returns=[Returned("mask", "(length, length)")],
+)
+
+
+@causal_mask.case(
+    "four positions",
+    next_step="Row t is what position t may see: positions 0 to t, itself included.",
+)
+def _(causal_mask, make):
+    return {"mask": causal_mask(4)}
+
+
+@causal_mask.case("one position", next_step="A single position sees itself.")
+def _(causal_mask, make):
+    return {"mask": causal_mask(1), "mask of two": causal_mask(2)}
+
+
+@causal_mask.case("other lengths")
+def _(causal_mask, make):
+    length = int(make.integers(5, 20))
+    return {"mask": causal_mask(length), "mask, one longer": causal_mask(length + 1)}
+
+
+@causal_mask.case(
+    "it broadcasts over a batch, and joins a padding mask",
+    next_step="Return shape (length, length) and dtype bool.",
+)
+def _(causal_mask, make):
+    real = make.booleans(2, 1, 6)
+    return {"both masks": causal_mask(6) & real}
+
+
+@causal_mask.case("a long sequence", hidden=True)
+def _(causal_mask, make):
+    return {"mask": causal_mask(int(make.integers(40, 70)))}
+
+
+@causal_mask.misconception(
+    "A position may not see itself, so the first one sees nothing at all.",
+    next_step="Include the diagonal.",
+)
+def _(length):
+    return torch.ones(length, length).tril(diagonal=-1).bool()
+
+
+@causal_mask.misconception(
+    "Every position sees itself and the future, not the past.",
+    next_step="Keep the lower triangle: rows are queries, columns are keys.",
+)
+def _(length):
+    return torch.ones(length, length).triu().bool()
+
+
+@causal_mask.misconception(
+    "The mask is the wrong way round: it is True at the future, which must be barred.",
+    next_step="True means may attend: invert it.",
+)
+def _(length):
+    return torch.ones(length, length).triu(diagonal=1).bool()
+
+
+@causal_mask.misconception(
+    "Every position sees one position too far: the very token that it has to predict.",
+    next_step="Position t sees 0 to t, not t + 1: diagonal=0.",
+)
+def _(length):
+    return torch.ones(length, length).tril(diagonal=1).bool()
+
+
+@causal_mask.misconception(
+    "The mask holds numbers; it must be boolean.",
+    next_step="Make it of dtype=torch.bool, or compare positions.",
+)
+def _(length):
+    return torch.ones(length, length).tril()
+
+
+@causal_mask.misconception(
+    "This is an additive mask of 0 and minus infinity; the exercise asks for a boolean one.",
+    next_step="Return True where attention is allowed.",
+)
+def _(length):
+    return torch.full((length, length), -math.inf).triu(diagonal=1)
+
+
+@causal_mask.misconception(
+    "The mask has an extra axis in front.",
+    next_step="Return shape (length, length); it broadcasts over the batch by itself.",
+)
+def _(length):
+    return torch.ones(1, length, length).tril().bool()
+
+
+# ---- additive attention --------------------------------------------------------------------
+
+additive = Exercise(
+    "attention/AdditiveAttention",
+    points=4,
+    signature="AdditiveAttention(d_query, d_key, d_hidden), forward(query, key, value, mask=None)",
+    returns=[OUTPUT, WEIGHTS],
+    parameters=lambda d_query, d_key, d_hidden: {
+        "w_a.weight": (d_hidden, d_query),
+        "u_a.weight": (d_hidden, d_key),
+        "v_a.weight": (1, d_hidden),
+    },
+)
+
+
+@additive.case(
+    "one query, two keys",
+    next_step="score = v_a(tanh(w_a(query) + u_a(key))), one number for each pair.",
+)
+def _(additive, make):
+    attend = make.module(additive, 3, 3, 4)
+    return named(attend(make.normal(1, 1, 3), make.normal(1, 2, 3), make.normal(1, 2, 5)))
+
+
+@additive.case(
+    "queries and keys of other lengths and widths",
+    next_step="Queries of shape (batch, L_q, 1, d_hidden), keys of (batch, 1, L_k, d_hidden): "
+    "their sum has one vector for each pair.",
+)
+def _(additive, make):
+    attend = make.module(additive, 6, 5, 8)
+    output, weights = attend(make.normal(2, 4, 6), make.normal(2, 7, 5), make.normal(2, 7, 3))
+    return {"output": output, "weights": weights, "sums of weights": weights.sum(dim=-1)}
+
+
+@additive.case(
+    "the parameters: three linear layers without bias",
+    next_step="w_a, u_a and v_a are nn.Linear layers with bias=False; there is nothing else.",
+)
+def _(additive, make):
+    attend = make.module(additive, 2, 3, 5)
+    found = attend.component.named_parameters()
+    return {
+        "parameters": sorted(f"{name} {tuple(parameter.shape)}" for name, parameter in found),
+        **named(attend(make.normal(1, 2, 2), make.normal(1, 3, 3), make.normal(1, 3, 2))),
+    }
+
+
+@additive.case(
+    "a mask for each sequence, (batch, 1, L_k)",
+    next_step="Where the mask is False, set the score to -inf before the softmax.",
+)
+def _(additive, make):
+    attend = make.module(additive, 6, 5, 8)
+    mask = torch.tensor([[[True, True, True, False]], [[True, False, False, False]]])
+    return named(attend(make.normal(2, 3, 6), make.normal(2, 4, 5), make.normal(2, 4, 3), mask))
+
+
+@additive.case("one mask for all sequences, (L_q, L_k)")
+def _(additive, make):
+    attend = make.module(additive, 4, 4, 6)
+    mask = some_true(make, 5, 6)
+    return named(attend(make.normal(3, 5, 4), make.normal(3, 6, 4), make.normal(3, 6, 2), mask))
+
+
+@additive.case(
+    "a query that may attend to nothing",
+    weight=2,
+    next_step="Set the weights to 0 where the mask is False, after the softmax too.",
+)
+def _(additive, make):
+    attend = make.module(additive, 4, 4, 6)
+    mask = some_true(make, 2, 3, 5)
+    mask[0, 1] = False
+    mask[1] = False
+    return named(attend(make.normal(2, 3, 4), make.normal(2, 5, 4), make.normal(2, 5, 3), mask))
+
+
+@additive.case("large inputs, where tanh saturates")
+def _(additive, make):
+    attend = make.module(additive, 4, 6, 5)
+    return named(
+        attend(
+            make.normal(2, 3, 4, scale=20.0),
+            make.normal(2, 4, 6, scale=20.0),
+            make.normal(2, 4, 3),
+        )
+    )
+
+
+@additive.case("float64, a batch of one, inputs left as they were")
+def _(additive, make):
+    attend = make.module(additive, 4, 4, 3, dtype=torch.float64)
+    query = make.normal(1, 4, 2, dtype=torch.float64)
+    key = make.normal(1, 3, 4, dtype=torch.float64)
+    value = make.normal(1, 3, 2, dtype=torch.float64)
+    result = attend(query.transpose(1, 2), key, value, torch.tensor([True, False, True]))
+    return named(result) | {"the inputs are unchanged": make.unchanged()}
+
+
+@additive.case("gradients of inputs and parameters, with a mask")
+def _(additive, make):
+    attend = make.module(additive, 4, 5, 6)
+    query, key = make.normal(2, 3, 4, grad=True), make.normal(2, 4, 5, grad=True)
+    value = make.normal(2, 4, 2, grad=True)
+    own = dict(attend.component.named_parameters())
+    layers = [own[name] for name in ("w_a.weight", "u_a.weight", "v_a.weight")]
+    output, _ = attend(query, key, value, some_true(make, 2, 3, 4))
+    return {
+        "gradients of query, key, value, w_a, u_a, v_a": make.gradients(
+            output, query, key, value, *layers
+        )
+    }
+
+
+@additive.case("other sizes", hidden=True)
+def _(additive, make):
+    attend = make.module(additive, 7, 9, 11)
+    mask = some_true(make, 3, 1, 10)
+    mask[1] = False
+    return named(attend(make.normal(3, 6, 7), make.normal(3, 10, 9), make.normal(3, 10, 4), mask))
+
+
+@additive.misconceptions
+def _():
+    """Additive attention with one thing wrong at a time."""
+
+    def attention(
+        join=lambda query, key: torch.tanh(query + key),
+        scale=1.0,
+        dim=-1,
+        fill=True,
+        clear=True,
+        barred=lambda mask: ~mask,
+        bias=False,
+    ):
+        class Attention(nn.Module):
+            def __init__(self, d_query, d_key, d_hidden):
+                super().__init__()
+                self.w_a = nn.Linear(d_query, d_hidden, bias=bias)
+                self.u_a = nn.Linear(d_key, d_hidden, bias=bias)
+                self.v_a = nn.Linear(d_hidden, 1, bias=bias)
+                self.scale = d_hidden**0.5 if scale == "d_hidden" else scale
+
+            def forward(self, query, key, value, mask=None):
+                hidden = join(self.w_a(query)[..., :, None, :], self.u_a(key)[..., None, :, :])
+                scores = self.v_a(hidden)[..., 0] / self.scale
+                if mask is not None and fill:
+                    scores = scores.masked_fill(barred(mask), -math.inf)
+                weights = torch.softmax(scores, dim=dim)
+                if mask is not None and clear:
+                    weights = weights.masked_fill(barred(mask), 0.0)
+                return weights @ value, weights
+
+        return Attention
+
+    yield (
+        "There is no tanh between the layers, so a query adds the same number to the scores of "
+        "all keys and drops out of the softmax.",
+        attention(join=lambda query, key: query + key),
+        "Apply torch.tanh to the sum, before v_a.",
+    )
+    yield (
+        "tanh is applied to query and key one by one and the results are added; the query then "
+        "drops out of the softmax.",
+        attention(join=lambda query, key: torch.tanh(query) + torch.tanh(key)),
+        "Add first, then apply tanh to the sum.",
+    )
+    yield (
+        "Query and key are multiplied, not added.",
+        attention(join=lambda query, key: torch.tanh(query * key)),
+        "Add them: that is where the name comes from.",
+    )
+    yield (
+        "The nonlinearity is a ReLU; additive attention uses tanh.",
+        attention(join=lambda query, key: torch.relu(query + key)),
+        "Use torch.tanh.",
+    )
+    yield (
+        "The nonlinearity is a sigmoid; additive attention uses tanh.",
+        attention(join=lambda query, key: torch.sigmoid(query + key)),
+        "Use torch.tanh.",
+    )
+    yield (
+        "The scores are divided by the square root of d_hidden; scaling belongs to dot-product "
+        "attention.",
+        attention(scale="d_hidden"),
+        "Leave the scores as v_a gives them.",
+    )
+    for clear in (True, False):
+        yield (
+            "The softmax runs over the queries, so each key's weights sum to 1 instead of each "
+            "query's.",
+            attention(dim=-2, clear=clear),
+            "The keys lie on the last axis of the scores: dim=-1.",
+        )
+        yield (
+            "The mask is read the wrong way round: True means may attend, not masked.",
+            attention(barred=lambda mask: mask, clear=clear),
+            "Fill where ~mask, not where mask.",
+        )
+    yield (
+        "The mask is never used.",
+        attention(fill=False, clear=False),
+        "Where it is False, set the score to -inf.",
+    )
+    yield (
+        "The mask is applied after the softmax, so the weights of a masked row no longer sum to 1.",
+        attention(fill=False),
+        "Fill the scores with -inf where the mask is False, then take the softmax.",
+    )
+    yield (
+        "A query that may attend to nothing gives NaN; its weights and output must be 0.",
+        attention(clear=False),
+        "After the softmax, set the weights to 0 where the mask is False.",
+    )
+    yield (
+        "The layers have biases; the exercise asks for three linear maps without.",
+        attention(bias=True),
+        "Pass bias=False to each nn.Linear.",
+    )

@@ -1,0 +1,448 @@
+"""Runs the cases of an exercise on a component: the only module that calls learner code."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import inspect
+import io
+import linecache
+import signal
+import sys
+import sysconfig
+import threading
+import traceback
+import types
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from autograder import exercise as exercises
+from autograder.complaints import CaseTimeout, Complaint
+from autograder.exercise import Case, Exercise, Returned
+from autograder.inputs import Make
+from autograder.outcomes import Failure, Outcome, simplify
+
+# What the kernels behind a forbidden function are called. Scaled dot-product attention on 3-D
+# inputs shows itself to the dispatcher only by its own safe softmax.
+_ALSO = {
+    "scaled_dot_product_attention": (
+        "scaled_dot_product",
+        "safe_softmax",
+        "flash_attention",
+        "efficient_attention",
+        "multi_head_attention",
+    ),
+}
+_LIBRARIES = tuple(
+    str(Path(path).resolve())
+    for path in (
+        Path(__file__).parent,
+        sysconfig.get_path("stdlib"),
+        sysconfig.get_path("purelib"),
+        sysconfig.get_path("platlib"),
+    )
+)
+_READY = "workbook.ready."
+
+
+def run(
+    exercise: Exercise, component: Any, seed: int, hidden: bool = False, seconds: float = 5.0
+) -> list[Outcome]:
+    """What every case of ``exercise`` gives for ``component``.
+
+    Nothing that the component does escapes: its errors, its output and its endless loops become
+    outcomes. The random state, the default dtype and the gradient mode are left as they were.
+
+    Args:
+        seed: the pack's seed, from which the inputs are made.
+        hidden: whether hidden cases run too.
+        seconds: the time limit of each case. After one case that ran out of time the others are
+            skipped: an endless loop should cost one limit, not one per case.
+    """
+    cases = [case for case in exercise.cases if hidden or not case.hidden]
+    unusable = _unusable(exercise, component)
+    outcomes: list[Outcome] = []
+    for case in cases:
+        if unusable:
+            outcomes.append(Outcome(case.title, failure=unusable))
+        elif outcomes and outcomes[-1].failure and outcomes[-1].failure.kind in _ENDING:
+            outcomes.append(
+                Outcome(case.title, failure=Failure("skipped", "Not run: an earlier case ran on."))
+            )
+        else:
+            outcomes.append(_run_case(exercise, component, case, seed, seconds))
+    return outcomes
+
+
+_ENDING = ("timeout", "skipped")
+
+
+def _unusable(exercise: Exercise, component: Any) -> Failure | None:
+    """Why the component cannot be called at all, or None."""
+    name, wanted = exercise.name, "class" if exercise.is_module else "function"
+    if exercise.is_module:
+        if isinstance(component, nn.Module):
+            return Failure(
+                "component",
+                f"check got an instance of {type(component).__name__}, not the class.",
+                f'Pass the class itself: check("{exercise.id}", {name}).',
+            )
+        if not (isinstance(component, type) and issubclass(component, nn.Module)):
+            return Failure(
+                "component",
+                f"{name} must be a subclass of nn.Module; check got {_kind_of(component)}.",
+                f"Begin it with: class {name}(nn.Module):",
+            )
+    elif not callable(component):
+        return Failure(
+            "component",
+            f"check needs the {wanted} itself; it got {_kind_of(component)}.",
+            f'Pass the {wanted} without calling it: check("{exercise.id}", {name}).',
+        )
+    if _is_ready_made(exercise, component):
+        return Failure("forbidden", _READY_TEXT, "Write the component yourself in the cell above.")
+    return None
+
+
+_READY_TEXT = "This is the workbook's ready-made block, not your own code."
+
+
+class Subject:
+    """The learner's component as a case sees it: called like the component, but checked.
+
+    A call with the wrong arity, None, or something that is no tensor raises a
+    :class:`Complaint` in words. Forbidden operations are watched for during the call.
+    """
+
+    def __init__(self, exercise: Exercise, component: Any) -> None:
+        self.exercise = exercise
+        self.component = component
+        self.last = ""
+
+    def __call__(self, *arguments: Any) -> Any:
+        self._check_arguments(arguments)
+        with _watching(self.exercise):
+            result = self.component(*arguments)
+        if isinstance(self.component, type):
+            return Subject(self.exercise, result)
+        self.last = _describe(result)
+        return self._check_result(result)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.component, name)
+
+    def _check_arguments(self, arguments: Sequence[Any]) -> None:
+        target = self.component
+        if isinstance(target, nn.Module):
+            target = target.forward
+        try:
+            inspect.signature(target).bind(*arguments)
+        except ValueError:
+            return  # a built-in without a signature: let the call itself decide
+        except TypeError as error:
+            signature = str(inspect.signature(target)).split(" ->")[0]
+            raise Complaint(
+                "arguments",
+                f"The check calls it with {len(arguments)} "
+                f"argument{'s' * (len(arguments) != 1)}, and yours does not take them: "
+                f"{str(error)[:1].lower()}{str(error)[1:]}. Yours: {signature}.",
+                f"Give it the signature {self.exercise.signature}.",
+            ) from None
+
+    def _check_result(self, result: Any) -> Any:
+        returns = self.exercise.returns
+        wanted = " and ".join(str(item) for item in returns)
+        if result is None or result is NotImplemented:
+            raise Complaint(
+                "none",
+                f"It returned {result}; expected {wanted}.",
+                "End it with a return statement.",
+            )
+        if len(returns) == 1:
+            return self._check_value(result, returns[0])
+        if not isinstance(result, tuple | list) or len(result) != len(returns):
+            raise Complaint(
+                "arity",
+                f"It returned {_describe(result)}; expected {len(returns)} values: {wanted}.",
+                f"Return {', '.join(item.name for item in returns)}.",
+            )
+        return tuple(self._check_value(*pair) for pair in zip(result, returns, strict=True))
+
+    def _check_value(self, value: Any, wanted: Returned) -> Any:
+        if wanted.type is Tensor and not isinstance(value, Tensor):
+            raise Complaint(
+                "type",
+                f"{wanted.name} is {_kind_of(value)}; expected a torch tensor"
+                + (f" of shape {wanted.shape}." if wanted.shape else "."),
+                "Keep the whole computation in torch, and return tensors.",
+            )
+        if wanted.type is int and isinstance(value, bool):
+            pass
+        elif wanted.type is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        elif isinstance(value, wanted.type):
+            return value
+        raise Complaint(
+            "type",
+            f"{wanted.name} is {_kind_of(value)}; expected {wanted.type.__name__}.",
+            f"Return {wanted.name} as {wanted.type.__name__}.",
+        )
+
+
+def raises(call: Any, *arguments: Any) -> str:
+    """The name of the exception that the call raises, or ``"nothing"``: an output of a case."""
+    try:
+        call(*arguments)
+    except (Complaint, CaseTimeout):
+        raise
+    except Exception as error:
+        return type(error).__name__
+    return "nothing"
+
+
+def _run_case(exercise: Exercise, component: Any, case: Case, seed: int, seconds: float) -> Outcome:
+    subject = Subject(exercise, component)
+    outcome = Outcome(case.title)
+    printed = io.StringIO()
+    dtype = torch.get_default_dtype()
+    try:
+        with (
+            contextlib.redirect_stdout(printed),
+            contextlib.redirect_stderr(printed),
+            warnings.catch_warnings(),
+            torch.random.fork_rng(),
+            torch.enable_grad(),
+        ):
+            torch.manual_seed(0)
+            try:
+                with time_limit(seconds):
+                    outputs = case.build(subject, Make(seed, exercise.id, case.title))
+                    outcome.outputs = {name: simplify(value) for name, value in outputs.items()}
+            except CaseTimeout:
+                outcome.failure = Failure(
+                    "timeout",
+                    f"It did not end within {seconds:g} seconds.",
+                    "Look for a loop whose condition never becomes false.",
+                )
+            except Complaint as complaint:
+                outcome.failure = Failure(complaint.kind, complaint.text, complaint.next_step)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # SystemExit too: the learner's code may do anything
+                outcome.failure = _failure(error, subject)
+    finally:
+        torch.set_default_dtype(dtype)
+    outcome.printed = printed.getvalue()[:4000]
+    return outcome
+
+
+def _failure(error: BaseException, subject: Subject) -> Failure:
+    lines = learner_lines(error)
+    name = type(error).__name__
+    if isinstance(error, NotImplementedError) and not str(error):
+        return Failure(
+            "exception",
+            "It is not written yet (NotImplementedError).",
+            "Replace the line `raise NotImplementedError()` with your code.",
+            lines,
+        )
+    text = " ".join(str(error).split())
+    sentence = f"It raised {name}: {text[:400]}" if text else f"It raised {name}."
+    if not lines and subject.last:
+        # The learner's call was fine; the case could not use what came back.
+        return Failure(
+            "unusable",
+            f"The check could not use what it returned ({subject.last}): {name}: {text[:200]}",
+            "Compare the shapes of what you return with those that the exercise states.",
+        )
+    return Failure("exception", sentence, "Start from the line above that raised it.", lines)
+
+
+def learner_lines(error: BaseException) -> tuple[str, ...]:
+    """The frames of a traceback that are the learner's own, at most the last four."""
+    shown = []
+    for frame in traceback.extract_tb(error.__traceback__):
+        path = frame.filename
+        if path.startswith("<frozen") or _is_library(path):
+            continue
+        line = (frame.line or linecache.getline(path, frame.lineno or 0)).strip()
+        shown.append(f"{frame.name}, line {frame.lineno}: {line}")
+    return tuple(shown[-4:])
+
+
+def _is_library(path: str) -> bool:
+    # ipykernel keeps cells under the temporary folder, and a terminal under "<ipython-input…>".
+    if path.startswith("<"):
+        return False
+    resolved = str(Path(path).resolve())
+    return any(resolved.startswith(library) for library in _LIBRARIES)
+
+
+# ---- watching ------------------------------------------------------------------------------
+
+
+class _FunctionWatch(TorchFunctionMode):
+    """Sees torch functions by the name they were called by."""
+
+    def __init__(self, barred: Sequence[str]) -> None:
+        super().__init__()
+        self._barred = barred
+        self.seen: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        _note(getattr(func, "__name__", ""), self._barred, self.seen)
+        return func(*args, **(kwargs or {}))
+
+
+class _DispatchWatch(TorchDispatchMode):
+    """Sees the kernels that run, whatever name they were called by."""
+
+    def __init__(self, barred: Sequence[str]) -> None:
+        super().__init__()
+        self._barred = barred
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        _note(func.overloadpacket.__name__, self._barred, self.seen)
+        return func(*args, **(kwargs or {}))
+
+
+def _note(name: str, barred: Sequence[str], seen: list[str]) -> None:
+    if any(word in name for word in barred):
+        seen.append(name)
+
+
+@contextlib.contextmanager
+def _watching(exercise: Exercise) -> Iterator[None]:
+    barred = [word for name in exercise.without for word in (name, *_ALSO.get(name, ()))]
+    functions, kernels = _FunctionWatch(barred), _DispatchWatch(barred)
+    with _watching_ready_made(exercise):
+        if barred:
+            with functions, kernels:
+                yield
+        else:
+            yield
+    seen = functions.seen + kernels.seen
+    if seen:
+        raise Complaint(
+            "forbidden",
+            f"It uses the built-in {exercise.without[0]} "
+            f"(seen: {', '.join(sorted(set(seen)))}), which is what you are asked to write.",
+            "Write the computation out with basic tensor operations.",
+        )
+
+
+@contextlib.contextmanager
+def _watching_ready_made(exercise: Exercise) -> Iterator[None]:
+    """Notices a call into the ready-made blocks of this chapter or a later one.
+
+    They are an answer too. A profile function sees them however they were imported or renamed,
+    but slows Python down, so it is set only where such a module was loaded at all.
+    """
+    before = _ready_made(exercise)
+    files = {module.__file__ for module in before}
+    seen: list[str] = []
+
+    def watch(frame: types.FrameType, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code.co_filename in files:
+            seen.append(frame.f_code.co_name)
+
+    previous = sys.getprofile()
+    if files:
+        sys.setprofile(watch)
+    try:
+        yield
+    finally:
+        if files:
+            sys.setprofile(previous)
+    if seen or len(_ready_made(exercise)) > len(before):
+        raise Complaint("forbidden", _READY_TEXT, "Write the component yourself.")
+
+
+def _ready_made(exercise: Exercise) -> list[types.ModuleType]:
+    later = {other.prefix for other in exercises.every() if other.chapter >= exercise.chapter}
+    return [
+        module
+        for name, module in list(sys.modules.items())
+        if name.startswith(_READY) and name.removeprefix(_READY) in later
+    ]
+
+
+def _is_ready_made(exercise: Exercise, component: Any) -> bool:
+    return getattr(component, "__module__", "") in {
+        module.__name__ for module in _ready_made(exercise)
+    }
+
+
+# ---- time ----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raises :class:`CaseTimeout` in the current thread once ``seconds`` have passed.
+
+    It is raised again every quarter second, so that one ``except:`` does not keep a loop alive.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if main and hasattr(signal, "setitimer"):
+
+        def ring(signum: int, frame: types.FrameType | None) -> None:
+            raise CaseTimeout
+
+        previous = signal.signal(signal.SIGALRM, ring)
+        signal.setitimer(signal.ITIMER_REAL, seconds, 0.25)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, previous)
+        return
+    # Windows, or a cell that runs outside the main thread: no signals, so an asynchronous
+    # exception. It arrives between bytecodes only.
+    over = threading.Event()
+    thread = ctypes.c_ulong(threading.get_ident())
+
+    def alarm() -> None:
+        wait = seconds
+        while not over.wait(wait):
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(CaseTimeout))
+            wait = 0.25
+
+    watcher = threading.Thread(target=alarm, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+# ---- words ---------------------------------------------------------------------------------
+
+
+def _kind_of(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    if value is None:
+        return "None"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if isinstance(value, types.FunctionType):
+        return f"the function {value.__name__}"
+    name = type(value).__name__
+    if isinstance(value, list | tuple):
+        return f"a {name} of {len(value)} item{'s' * (len(value) != 1)}"
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, tuple | list) and 0 < len(value) <= 4:
+        return f"{len(value)} value{'s' * (len(value) != 1)} ({', '.join(map(_kind_of, value))})"
+    return _kind_of(value)

@@ -1,0 +1,1 @@
+"""Right implementations, written differently from the solutions; each must get full points."""

@@ -1,0 +1,153 @@
+"""The command line: results, errors and exit codes, as a user meets them."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, solution
+from typer.testing import CliRunner
+
+from autograder import record as recording
+from autograder.cli import app
+from autograder.pack import Pack
+
+runner = CliRunner()
+
+WRONG = """
+import torch
+
+def softmax(scores, dim=-1):
+    print("called")
+    return torch.exp(scores) / torch.exp(scores).sum(dim, keepdim=True)
+"""
+
+
+def invoke(*arguments: Any) -> Any:
+    return runner.invoke(app, [str(argument) for argument in arguments])
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "answer.py"
+    path.write_text(text)
+    return path
+
+
+def test_try_on_a_right_file_exits_0(tmp_path: Path) -> None:
+    from autograder.release import ready_made_source
+
+    path = write(tmp_path, ready_made_source(ROOT, "01_attention"))
+    for name in ("softmax", "scaled_dot_product_attention", "AdditiveAttention"):
+        result = invoke("try", f"attention/{name}", path)
+        assert result.exit_code == 0, result.output
+        assert "all cases pass" in result.stdout
+    assert inspect.isfunction(solution("attention/softmax"))
+
+
+def test_try_on_a_wrong_file_exits_1_and_names_the_misconception(tmp_path: Path) -> None:
+    result = invoke("try", "attention/softmax", write(tmp_path, WRONG))
+    assert result.exit_code == 1
+    assert "overflow" in result.stdout
+    assert result.stderr == ""
+
+
+def test_try_json_is_json_whatever_the_file_prints(tmp_path: Path) -> None:
+    path = write(tmp_path, "print('noise')\n" + WRONG)
+    result = invoke("try", "attention/softmax", path, "--json")
+    verdict = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert verdict["exercise"] == "attention/softmax"
+    assert verdict["max_points"] == 2
+    assert 0 < verdict["points"] < 2
+    assert verdict["status"] == "failed"
+    assert "overflow" in verdict["misconception"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("def softmax(:", "line 1"),
+        ("import nothing_like_it", "ModuleNotFoundError"),
+        ("raise SystemExit(0)", "SystemExit"),
+        ("1 / 0\ndef softmax(): pass", "ZeroDivisionError"),
+    ],
+)
+def test_try_on_a_file_that_does_not_run_exits_1(tmp_path: Path, text: str, words: str) -> None:
+    result = invoke("try", "attention/softmax", write(tmp_path, text))
+    assert result.exit_code == 1
+    assert words in result.stdout
+    assert "Traceback" not in result.stdout
+
+
+def test_try_on_a_file_that_never_ends_exits_1(tmp_path: Path) -> None:
+    path = write(tmp_path, "while True:\n    pass\n")
+    result = invoke("try", "attention/softmax", path, "--seconds", "0.1")
+    assert result.exit_code == 1
+    assert "did not finish" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("exercise", "text", "words"),
+    [
+        ("attention/sofmax", WRONG, "Did you mean attention/softmax"),
+        ("softmax", WRONG, "Did you mean attention/softmax"),
+        ("attention/softmax", "x = 1", "defines no softmax"),
+        ("attention/softmax", None, "There is no file"),
+        ("attention/softmax", b"\xff\xfe\x00", "UTF-8"),
+    ],
+)
+def test_try_with_unusable_arguments_exits_2(
+    tmp_path: Path, exercise: str, text: str | bytes | None, words: str
+) -> None:
+    path = tmp_path / "answer.py"
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    result = invoke("try", exercise, path)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert result.stdout == ""
+
+
+def test_record_check_passes_on_the_committed_packs() -> None:
+    result = invoke("record", "--check", "--root", ROOT)
+    assert result.exit_code == 0, result.output
+
+
+def test_record_writes_a_private_pack(tmp_path: Path) -> None:
+    path = tmp_path / "packs" / "secret.safetensors"
+    result = invoke("record", "--seed", "open sesame", "--to", path, "--root", ROOT)
+    assert result.exit_code == 0, result.output
+    pack = Pack.load(path)
+    assert pack.hidden
+    assert pack.seed != recording.PUBLIC_SEED
+    assert any(case.hidden for case in pack.references("attention/softmax").cases)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["record", "--seed", "7"], "--to FILE"),
+        (["record", "--to", "x"], "--seed SECRET"),
+        (["record", "42_none"], "No exercises for 42_none"),
+        (["release", "42_none"], "There is no chapter 42_none"),
+        (["grade", "nowhere"], "nowhere"),
+        (["record", "--root", "/"], "not inside a course"),
+    ],
+)
+def test_unusable_arguments_exit_2_with_one_sentence(
+    arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    result = invoke(*arguments)
+    assert result.exit_code == 2, result.output
+    assert words in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_release_check_passes_on_the_committed_chapters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    result = invoke("release", "--check")
+    assert result.exit_code == 0, result.output

@@ -1,0 +1,152 @@
+"""Proof that the checks are right, for every exercise there is."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import pytest
+from conftest import SECRET, fresh_pack, references, solution
+from torch import nn
+
+from autograder import exercise as exercises
+from autograder.exercise import Exercise, Misconception
+from autograder.judge import judge
+from autograder.pack import Pack, path_of
+from autograder.record import stale
+from autograder.runner import run
+
+EXERCISES = list(exercises.every(misconceptions=True))
+IDS = [exercise.id for exercise in EXERCISES]
+
+
+def verdict_on(exercise: Exercise, component: Any) -> Any:
+    """Judged with a private pack: other inputs, hidden cases included."""
+    return judge(run(exercise, component, SECRET, hidden=True), references(exercise.id))
+
+
+def alternatives(exercise: Exercise) -> list[Any]:
+    module = importlib.import_module(f"tests.alternatives.{exercise.prefix}")
+    return module.ALTERNATIVES[exercise.id]
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=IDS)
+def test_solution_gets_full_points(exercise: Exercise) -> None:
+    verdict = verdict_on(exercise, solution(exercise.id))
+    assert verdict.status == "passed", verdict.text()
+    assert verdict.points == exercise.points
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=IDS)
+@pytest.mark.parametrize("kind", ["raises", "none", "zero", "identity"])
+def test_stub_gets_nothing(exercise: Exercise, kind: str) -> None:
+    def raises(*arguments: Any) -> Any:
+        raise NotImplementedError
+
+    answers = {
+        "raises": raises,
+        "none": lambda *arguments: None,
+        "zero": lambda *arguments: 0,
+        "identity": lambda *arguments: arguments[0],
+    }
+    component: Any = answers[kind]
+    if exercise.is_module:
+        # Built without complaint, but with nothing in it.
+        component = type(
+            "Stub",
+            (nn.Module,),
+            {
+                "__init__": lambda self, *arguments: nn.Module.__init__(self),
+                "forward": lambda self, *arguments: answers[kind](*arguments),
+            },
+        )
+    assert verdict_on(exercise, component).points == 0
+
+
+MISCONCEPTIONS = [
+    pytest.param(exercise, known, id=f"{exercise.id}-{index}")
+    for exercise in EXERCISES
+    for index, known in enumerate(exercise.known_errors)
+]
+
+
+@pytest.mark.parametrize(("exercise", "known"), MISCONCEPTIONS)
+def test_misconception_loses_points_and_is_named(exercise: Exercise, known: Misconception) -> None:
+    verdict = verdict_on(exercise, known.implementation)
+    assert verdict.points < exercise.points
+    assert verdict.misconception == known.sentence
+    assert known.sentence in verdict.text()
+    assert verdict.next_step == known.next_step
+
+
+@pytest.mark.parametrize(("exercise", "known"), MISCONCEPTIONS)
+def test_misconception_is_named_by_the_public_pack(
+    exercise: Exercise, known: Misconception
+) -> None:
+    pack = Pack.load(path_of(exercise.chapter))
+    outcomes = run(exercise, known.implementation, pack.seed)
+    assert judge(outcomes, pack.references(exercise.id)).misconception == known.sentence
+
+
+@pytest.mark.parametrize(
+    ("exercise", "component"),
+    [
+        pytest.param(exercise, component, id=f"{exercise.id}-{component.__name__}")
+        for exercise in EXERCISES
+        for component in alternatives(exercise)
+    ],
+)
+def test_other_right_implementation_gets_full_points(exercise: Exercise, component: Any) -> None:
+    verdict = verdict_on(exercise, component)
+    assert verdict.status == "passed", verdict.text()
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=IDS)
+def test_exercise_has_misconceptions_alternatives_and_a_hidden_case(exercise: Exercise) -> None:
+    assert len({known.sentence for known in exercise.known_errors}) >= 3
+    assert len(alternatives(exercise)) >= 2
+    assert any(case.hidden for case in exercise.cases)
+    assert all(known.next_step for known in exercise.known_errors)
+
+
+def test_main_exercises_have_five_misconceptions_and_three_alternatives() -> None:
+    for name in ("attention/softmax", "attention/scaled_dot_product_attention"):
+        exercise = exercises.find(name, misconceptions=True)
+        assert len({known.sentence for known in exercise.known_errors}) >= 5
+        assert len(alternatives(exercise)) >= 3
+
+
+@pytest.mark.parametrize("chapter", exercises.chapters())
+def test_public_pack_is_what_the_solutions_give(chapter: str) -> None:
+    public = Pack.load(path_of(chapter))
+    assert not public.hidden
+    assert stale(fresh_pack(chapter, public.seed, hidden=False), path_of(chapter)) == ""
+
+
+def test_process_that_runs_learner_code_holds_no_misconception() -> None:
+    for exercise in exercises.every():
+        assert exercise.known_errors == []
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=IDS)
+def test_hard_coded_answers_fail_on_a_private_pack(exercise: Exercise) -> None:
+    """Replays, call by call, what the solution gave for the public inputs."""
+    public = Pack.load(path_of(exercise.chapter))
+    calls: list[Any] = []
+    original = solution(exercise.id)
+
+    def remembering(*arguments: Any) -> Any:
+        calls.append(original(*arguments))
+        return calls[-1]
+
+    if exercise.is_module:
+        return  # a module's parameters are filled anew by every pack: there is nothing to replay
+    run(exercise, remembering, public.seed)
+    replayed = iter(calls)
+    verdict = verdict_on(exercise, lambda *arguments: next(replayed))
+    assert verdict.points < exercise.points
+
+
+def test_unknown_exercise_suggests_near_ones() -> None:
+    with pytest.raises(exercises.UnknownExercise, match="attention/softmax"):
+        exercises.find("attention/softmaks")
