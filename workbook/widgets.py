@@ -1,0 +1,99 @@
+"""Explorers: sliders where a kernel runs, a figure that shows the same where none does."""
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+
+import torch
+from IPython import get_ipython
+from IPython.display import display
+from matplotlib.figure import Figure
+
+from workbook import budget, plots
+
+SCORES = {"the": 1.0, "tired": 3.0, "cat": 4.0, "slept": 2.0}
+
+
+def is_live() -> bool:
+    """Say whether sliders would work: a kernel runs, ipywidgets is there, someone may look."""
+    has_kernel = getattr(get_ipython(), "kernel", None) is not None
+    has_widgets = importlib.util.find_spec("ipywidgets") is not None
+    return has_kernel and has_widgets and not budget.static() and not budget.grading()
+
+
+def explore_softmax(scores: Mapping[str, float] | None = None) -> None:
+    """Explore what temperature and mask do to the softmax of ``scores`` (key: score).
+
+    With a kernel: a slider for the temperature, a checkbox for each key, and bars that follow.
+    Without one: a figure of three temperatures and one mask. Raises ``ValueError`` for fewer
+    than two scores.
+    """
+    scores = dict(SCORES if scores is None else scores)
+    if len(scores) < 2:
+        raise ValueError("Give at least two scores, for example explore_softmax({'a': 1, 'b': 2}).")
+    everything = [True] * len(scores)
+    if not is_live():
+        best = max(scores, key=scores.__getitem__)
+        panels = [(t, everything) for t in (0.3, 1.0, 4.0)]
+        panels.append((1.0, [key != best for key in scores]))
+        plots.show(*_bars(scores, panels))
+        return
+
+    import ipywidgets  # here, so that the course also runs where it is not installed
+
+    temperature = ipywidgets.FloatLogSlider(
+        value=1.0,
+        base=10,
+        min=-1,
+        max=1,
+        step=0.05,
+        description="temperature",
+        readout_format=".2f",
+    )
+    boxes = [ipywidgets.Checkbox(True, description=key, indent=False) for key in scores]
+    picture = ipywidgets.HTML()
+
+    def redraw(_change: object = None) -> None:
+        allowed = [box.value for box in boxes]
+        picture.value = plots.draw(*_bars(scores, [(temperature.value, allowed)])).svg
+
+    for control in (temperature, *boxes):
+        control.observe(redraw, names="value")
+    redraw()
+    row = ipywidgets.HBox([ipywidgets.Label("may attend to"), *boxes])
+    display(ipywidgets.VBox([temperature, row, picture]))
+
+
+def _weights(scores: Sequence[float], temperature: float, allowed: Sequence[bool]) -> list[float]:
+    """Return the softmax of ``scores / temperature`` over the allowed keys, 0 for the others."""
+    mask = torch.tensor(allowed)
+    logits = torch.tensor(scores, dtype=torch.float64) / temperature
+    weights = torch.softmax(logits.masked_fill(~mask, float("-inf")), dim=-1)
+    return weights.masked_fill(~mask, 0.0).tolist()
+
+
+def _bars(
+    scores: Mapping[str, float], panels: Sequence[tuple[float, Sequence[bool]]]
+) -> tuple[Figure, str]:
+    """Return a figure with one bar chart per (temperature, allowed keys), and its description."""
+    fig, axes = plots.figure(
+        len(panels), width=max(4.5, 2.1 * len(panels)), height=2.4, sharey=True, squeeze=False
+    )
+    told = []
+    for ax, (temperature, allowed) in zip(axes[0], panels, strict=True):
+        weights = _weights(list(scores.values()), temperature, allowed)
+        barred = [key for key, may in zip(scores, allowed, strict=True) if not may]
+        title = f"temperature {temperature:.2g}" + (
+            f"\n{', '.join(barred)} masked" if barred else ""
+        )
+        ax.bar(range(len(scores)), weights, color=plots.BLUE)
+        for position, weight in enumerate(weights):
+            ax.text(
+                position, weight + 0.02, f"{weight:.2f}", ha="center", color=plots.INK, fontsize=8
+            )
+        ax.set_xticks(range(len(scores)), scores)
+        ax.set(ylim=(0, 1.1), title=title)
+        ax.grid(axis="x", visible=False)
+        parts = (f"{key} {weight:.2f}" for key, weight in zip(scores, weights, strict=True))
+        told.append(f"{title.replace(chr(10), ', ')}: {', '.join(parts)}")
+    axes[0][0].set_ylabel("weight")
+    return fig, "Bar charts of softmax weights. " + ". ".join(told) + "."
