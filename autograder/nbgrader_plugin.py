@@ -1,0 +1,84 @@
+"""The engine where nbgrader expects its own: for ``nbgrader autograde`` and formgrader's button.
+
+``nbgrader_config.py`` puts it there::
+
+    from autograder.nbgrader_plugin import configure
+
+    configure(c)
+"""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+from nbgrader.preprocessors import NbGraderPreprocessor
+from traitlets import Float, Unicode
+from traitlets.config import Config
+
+from autograder import notebooks
+
+# nbgrader's own list, its Execute replaced.
+AUTOGRADE_PREPROCESSORS = [
+    "autograder.nbgrader_plugin.RunAndJudge",
+    "nbgrader.preprocessors.LimitOutput",
+    "nbgrader.preprocessors.SaveAutoGrades",
+    "nbgrader.preprocessors.AssignLatePenalties",
+    "nbgrader.preprocessors.CheckCellMetadata",
+]
+
+
+def configure(config: Config) -> None:
+    """Makes nbgrader run submissions with this package's engine and judge.
+
+    nbgrader's sanitizing is left out: the engine restores the course's own cells itself, and
+    copes with metadata that nbgrader refuses.
+    """
+    config.Autograde.sanitize_preprocessors = []
+    config.Autograde.autograde_preprocessors = AUTOGRADE_PREPROCESSORS
+
+
+class RunAndJudge(NbGraderPreprocessor):
+    """Runs the submitted notebook in a process of its own, and judges what its checks gave."""
+
+    root = Unicode("", help="The course's folder; empty: the one around the current folder.").tag(
+        config=True
+    )
+    references = Unicode("", help="A private reference pack; empty: the public ones.").tag(
+        config=True
+    )
+    case_seconds = Float(5.0, help="Time limit of one case, in seconds.").tag(config=True)
+    cell_seconds = Float(20.0, help="Time limit of one cell, in seconds.").tag(config=True)
+    seconds = Float(60.0, help="Time limit of a whole submission, in seconds.").tag(config=True)
+
+    def preprocess(
+        self, nb: NotebookNode, resources: dict[str, Any]
+    ) -> tuple[NotebookNode, dict[str, Any]]:
+        """The notebook as it is recorded: run, with the judge's verdicts in the graded cells."""
+        from autograder import submission
+        from autograder.marking import Limits, grade_notebook
+
+        name = resources["nbgrader"]["assignment"]
+        assignment = _assignment(
+            str(notebooks.course_root(self.root or None)), name, self.references
+        )
+        submitted = submission.parse(nbformat.writes(nb).encode(), f"{name}.ipynb")
+        limits = Limits(self.case_seconds, self.cell_seconds, self.seconds)
+        graded = grade_notebook(submitted, assignment, limits=limits)
+        for verdict in graded.verdicts:
+            self.log.info("%s", verdict.headline)
+        return graded.notebook, resources
+
+
+@functools.cache
+def _assignment(root: str, name: str, references: str) -> Any:
+    """Loaded once for all submissions that one nbgrader command grades."""
+    from autograder.assignment import load_course
+
+    with tempfile.TemporaryDirectory(prefix="course-") as folder:
+        pack = Path(references) if references else None
+        return load_course(Path(root), name, Path(folder), pack)

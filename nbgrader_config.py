@@ -1,0 +1,12 @@
+"""What this course asks of nbgrader; `autograder release` and nbgrader itself both read it."""
+
+from autograder.notebooks import default_config
+
+c = get_config()  # noqa: F821  (nbgrader puts it there)
+
+c.CourseDirectory.course_id = "transformer-workbook"
+
+# Mark schemes in manual questions, and which files never travel with a notebook.
+c.merge(default_config())
+
+# --- grading --------------------------------------------------------------------------------

@@ -1,0 +1,432 @@
+"""Running submissions in processes of their own: what comes back, and what cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import nbformat
+import pytest
+from grading_fixtures import SEED, SOFTMAX, outcomes_of
+from nbformat import NotebookNode
+
+from autograder.engine import (
+    MAX_CELL,
+    BrokenProtocol,
+    Cell,
+    CellResult,
+    Job,
+    ProcessEngine,
+    Receiver,
+    Transcript,
+    environment,
+)
+from autograder.outcomes import decode
+from autograder.worker import CELL, END, HEADER, MAX_TEXT, OUTCOMES, Recorder
+
+
+def _job(*sources: str, **more: object) -> Job:
+    return Job([Cell(f"cell-{i}", source) for i, source in enumerate(sources)], SEED, **more)
+
+
+def _run(*sources: str, **more: object) -> Transcript:
+    return ProcessEngine().run(_job(*sources, **more))
+
+
+def _text(result: CellResult) -> str:
+    return "".join(out.text for out in result.outputs if out.output_type == "stream")
+
+
+def _error(result: CellResult) -> NotebookNode:
+    return next(out for out in result.outputs if out.output_type == "error")
+
+
+# ---- cells that behave -----------------------------------------------------------------------
+
+HONEST = {
+    "print and a value": "print('hi'); 6 * 7",
+    "magic": "%time x = 3",
+    "cell magic": "%%html\n<b>bold</b>",
+    "shell": "!echo from the shell",
+    "await": "import asyncio\nawait asyncio.sleep(0.01)\n'awaited'",
+    "figure": "import matplotlib.pyplot as plt\nplt.plot([1, 2]);",
+    "display": "from IPython.display import HTML, display\ndisplay(HTML('<i>x</i>'))",
+    "update": "h = display('old', display_id=True); h.update('new')",
+    "clear": "from IPython.display import clear_output\n"
+    "print(1); clear_output(wait=True); print(2)",
+    "progress": "from tqdm.auto import tqdm\nfor _ in tqdm(range(50)): pass",
+    "widget": "import ipywidgets\nipywidgets.IntSlider()",
+    "warning": "import warnings, sys\nwarnings.warn('careful'); print('err', file=sys.stderr)",
+    "bytes": "sys.stdout.buffer.write('é'.encode()); sys.stdout.flush()",
+    "input": "input('who?')",
+    "password": "import getpass; getpass.getpass()",
+    "raise": "1 / 0",
+    "syntax": "def f(:",
+    "unknown magic": "%no_such_magic",
+    "exit": "import sys; sys.exit(3)",
+    "quit": "quit",
+    "group": "raise ExceptionGroup('two', [ValueError(1)])",
+    "strange error": "class E(Exception):\n    def __str__(self): raise RuntimeError\nraise E",
+    "interrupt": "raise KeyboardInterrupt",
+    "install": "%pip install x\n!pip install x",
+    "environment": "import os; print(os.environ['WORKBOOK_BUDGET'], os.environ['WORKBOOK_GRADING'],"
+    " os.environ['WORKBOOK_STATIC'], os.environ.get('A_SECRET'), os.listdir('.'),"
+    " torch.get_num_threads() if (torch := __import__('torch')) else 0)",
+    "many": "for i in range(1000): display(i)",
+    "flood": "for i in range(20_000): print('0123456789')",
+    "sleep": "import time\nwhile True: time.sleep(0.05)",
+    "swallow": "while True:\n    try: time.sleep(0.05)\n    except BaseException: break",
+    "after": "print('still here', x)",
+}
+
+
+@pytest.fixture(scope="module")
+def honest() -> dict[str, CellResult]:
+    """One notebook of many cells, run once."""
+    os.environ["A_SECRET"] = "token"
+    job = Job([Cell(name, source) for name, source in HONEST.items()], SEED, cell_seconds=1.5)
+    transcript = ProcessEngine().run(job)
+    del os.environ["A_SECRET"]
+    assert (transcript.status, transcript.note) == ("finished", "")
+    assert transcript.stopped_in is None
+    return transcript.cells
+
+
+def test_outputs_are_valid_in_a_notebook(honest: dict[str, CellResult]) -> None:
+    book = nbformat.v4.new_notebook()
+    for name, source in HONEST.items():
+        book.cells.append(nbformat.v4.new_code_cell(source, outputs=honest[name].outputs))
+    nbformat.validate(book)
+
+
+def test_what_is_printed_and_what_a_cell_returns(honest: dict[str, CellResult]) -> None:
+    stream, value = honest["print and a value"].outputs
+    assert (stream.name, stream.text) == ("stdout", "hi\n")
+    assert value.output_type == "execute_result"
+    assert value.data == {"text/plain": "42"}
+    assert _text(honest["bytes"]) == "é"
+    assert {out.name for out in honest["warning"].outputs} == {"stderr"}
+    assert honest["warning"].status == "ok"
+
+
+def test_magics_the_shell_and_await(honest: dict[str, CellResult]) -> None:
+    assert "CPU times" in _text(honest["magic"])
+    assert honest["cell magic"].outputs[0].data["text/html"] == "<b>bold</b>\n"
+    assert _text(honest["shell"]).strip() == "from the shell"
+    assert honest["await"].outputs[0].data["text/plain"] == "'awaited'"
+
+
+def test_figures_displays_and_widgets(honest: dict[str, CellResult]) -> None:
+    assert len(honest["figure"].outputs) == 1
+    assert honest["figure"].outputs[0].data["image/png"].startswith("iVBOR")
+    assert honest["display"].outputs[0].data["text/html"] == "<i>x</i>"
+    assert [out.data["text/plain"] for out in honest["update"].outputs] == ["'new'"]
+    assert _text(honest["clear"]) == "2\n"
+    assert honest["widget"].status == "ok"
+
+
+def test_a_progress_bar_leaves_its_last_state(honest: dict[str, CellResult]) -> None:
+    assert "50/50" in _text(honest["progress"])
+    assert " 0/50" not in _text(honest["progress"])
+
+
+def test_input_is_answered_with_a_clear_error(honest: dict[str, CellResult]) -> None:
+    for name in ("input", "password"):
+        assert _error(honest[name]).ename == "StdinNotImplementedError"
+        assert "nobody to ask while a notebook is graded" in _error(honest[name]).evalue
+
+
+@pytest.mark.parametrize(
+    ("name", "ename"),
+    [
+        ("raise", "ZeroDivisionError"),
+        ("syntax", "SyntaxError"),
+        ("unknown magic", "Error"),
+        ("exit", "SystemExit"),
+        ("group", "Error"),
+        ("strange error", "E"),
+        ("interrupt", "KeyboardInterrupt"),
+    ],
+)
+def test_an_error_ends_its_cell_only(honest: dict[str, CellResult], name: str, ename: str) -> None:
+    assert honest[name].status == "error"
+    assert _error(honest[name]).ename == ename
+    assert _text(honest["after"]) == "still here 3\n"
+
+
+def test_exit_and_installations_do_nothing(honest: dict[str, CellResult]) -> None:
+    assert honest["quit"].status == "ok"
+    assert _text(honest["install"]).count("not installed while a notebook is graded") == 2
+
+
+def test_the_environment_is_that_of_grading_and_has_no_secrets(
+    honest: dict[str, CellResult],
+) -> None:
+    assert _text(honest["environment"]) == "smoke 1 1 None [] 1\n"
+
+
+def test_too_much_output_is_cut_with_a_note(honest: dict[str, CellResult]) -> None:
+    assert len(_text(honest["flood"])) < MAX_TEXT + 200
+    assert "120,000 more characters of output were cut" in _text(honest["flood"])
+    assert "800 more outputs were cut" in _text(honest["many"])
+
+
+def test_a_cell_that_does_not_end_is_stopped_and_the_next_ones_run(
+    honest: dict[str, CellResult],
+) -> None:
+    assert honest["sleep"].status == "timeout"
+    assert _error(honest["sleep"]).ename == "CellTimeout"
+    assert honest["swallow"].status == "timeout"
+
+
+def test_later_cells_get_less_time_once_one_did_not_end(honest: dict[str, CellResult]) -> None:
+    assert 1.4 < honest["sleep"].seconds < 3
+    assert honest["swallow"].seconds < 1.4
+
+
+# ---- checks ----------------------------------------------------------------------------------
+
+
+def test_checks_send_raw_outcomes_and_show_nothing() -> None:
+    check = 'check("attention/softmax", softmax)'
+    cells = [
+        Cell("define", f"import torch\n{SOFTMAX}"),
+        Cell("practice", f"from autograder import check\n{check}"),
+        Cell("redefine", "check = print"),
+        Cell("graded", check, "attention/softmax"),
+        Cell("loaded", "import sys\nsorted(m for m in sys.modules if m.startswith('autograder.'))"),
+    ]
+    transcript = ProcessEngine().run(Job(cells, SEED))
+    assert transcript.status == "finished"
+    assert transcript.cells["practice"].messages == []
+    graded = transcript.cells["graded"]
+    assert graded.outputs == []
+    assert len(graded.messages) == 1
+    exercise, outcomes = decode(graded.messages[0])
+    assert exercise == "attention/softmax"
+    assert not any(outcome.failure for outcome in outcomes)
+    loaded = transcript.cells["loaded"].outputs[0].data["text/plain"]
+    assert "autograder.checking" in loaded
+    assert "autograder.judge" not in loaded
+    assert "autograder.pack" not in loaded
+
+
+# ---- cells that do not -----------------------------------------------------------------------
+
+
+def test_a_process_that_dies_keeps_what_had_ended() -> None:
+    transcript = _run("print('before')", "import os; os._exit(7)", "print('never')")
+    assert transcript.status == "killed"
+    assert "exit status 7" in transcript.note
+    assert _text(transcript.cells["cell-0"]) == "before\n"
+    assert transcript.stopped_in == "cell-1"
+    assert transcript.cells["cell-2"].status is None
+
+
+def test_a_signal_is_named() -> None:
+    transcript = _run("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    assert transcript.status == "killed"
+    assert "SIGKILL" in transcript.note
+
+
+def test_the_whole_submission_has_a_limit_that_nothing_swallows() -> None:
+    stubborn = (
+        "import signal, time\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\n"
+        "while True: time.sleep(1)"
+    )
+    began = time.monotonic()
+    transcript = _run("1", stubborn, "2", seconds=5.0, cell_seconds=1.0)
+    assert time.monotonic() - began < 8
+    assert transcript.status == "timeout"
+    assert "longer than 5 seconds" in transcript.note
+    assert transcript.cells["cell-0"].status == "ok"
+    assert transcript.stopped_in == "cell-1"
+
+
+def test_what_a_submission_started_dies_with_it() -> None:
+    transcript = _run(
+        "import subprocess, os\np = subprocess.Popen(['sleep', '100']); print(p.pid)",
+        "if os.fork() == 0:\n    import time\n    time.sleep(100)\nprint(os.getpid())",
+        "os._exit(0)",
+    )
+    assert transcript.status == "killed"
+    pid = int(_text(transcript.cells["cell-0"]))
+    deadline = time.monotonic() + 5
+    while _is_running(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _is_running(pid)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("frame", "note"),
+    [
+        ("HEADER.pack(9, 0, 0)", "no result"),
+        ("HEADER.pack(OUTCOMES, 999, 0)", "no result"),
+        ("HEADER.pack(CELL, 0, 2**32 - 1)", "a result of 4096 MiB"),
+        ("HEADER.pack(CELL, 1, 2) + b'{}'", "malformed"),
+    ],
+)
+def test_nonsense_on_the_channel_ends_the_submission(frame: str, note: str) -> None:
+    find = (
+        "import os, stat\n"
+        "from autograder.worker import *\n"
+        "for name in os.listdir('/proc/self/fd'):\n"
+        "    fd = int(name)\n"
+        "    try:\n"
+        "        if fd > 2 and stat.S_ISFIFO(os.fstat(fd).st_mode): os.write(fd, FRAME)\n"
+        "    except OSError: pass\n"
+    )
+    transcript = _run("print('kept')", find.replace("FRAME", frame), "print('after')")
+    assert transcript.status == "killed"
+    assert note in transcript.note
+    assert _text(transcript.cells["cell-0"]) == "kept\n"
+
+
+# ---- the receiver, without a process ---------------------------------------------------------
+
+
+def _frame(kind: int, index: int, payload: bytes) -> bytes:
+    return HEADER.pack(kind, index, len(payload)) + payload
+
+
+def _ended(*outputs: dict[str, object], **more: object) -> bytes:
+    return json.dumps({"outputs": outputs, "status": "ok", "seconds": 0.5} | more).encode()
+
+
+def test_frames_may_arrive_in_pieces_of_any_size() -> None:
+    out = {"output_type": "stream", "name": "stdout", "text": "x"}
+    sent = outcomes_of(SOFTMAX)
+    data = (
+        _frame(OUTCOMES, 0, sent)
+        + _frame(CELL, 0, _ended(out))
+        + _frame(CELL, 1, _ended(status="error"))
+        + _frame(END, 0, b"")
+    )
+    for size in (1000, len(data)):
+        receiver = Receiver(_job("a", "b"))
+        for start in range(0, len(data), size):
+            receiver.feed(data[start : start + size])
+        assert receiver.ended
+        first, second = receiver.results.values()
+        assert first.messages == [sent]
+        assert _text(first) == "x"
+        assert second.status == "error"
+
+
+def test_nothing_is_taken_for_a_cell_that_has_ended() -> None:
+    receiver = Receiver(_job("a"))
+    receiver.feed(_frame(CELL, 0, _ended()))
+    receiver.feed(_frame(OUTCOMES, 0, b"late") + _frame(CELL, 0, _ended(status="error")))
+    (result,) = receiver.results.values()
+    assert result.messages == []
+    assert result.status == "ok"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b"[" * 50_000,
+        _ended(status="splendid"),
+        _ended(seconds="long"),
+        _ended({"output_type": "video"}),
+        _ended({"output_type": "stream", "name": "stdout", "text": ["a"]}),
+        _ended({"output_type": "error", "ename": 1, "evalue": "", "traceback": []}),
+        _ended({"output_type": "display_data", "data": {"text/html": 5}, "metadata": {}}),
+        _ended({"output_type": "display_data", "data": "x", "metadata": {}}),
+    ],
+    ids=range(11),
+)
+def test_malformed_results_are_refused(payload: bytes) -> None:
+    with pytest.raises(BrokenProtocol, match="malformed"):
+        Receiver(_job("a")).feed(_frame(CELL, 0, payload))
+
+
+def test_outputs_are_rebuilt_with_the_fields_of_the_format() -> None:
+    outputs = [
+        {"output_type": "stream", "name": "fancy", "text": "x\ud800", "more": 1},
+        {
+            "output_type": "execute_result",
+            "data": {"application/json": {"a": [1]}, "text/plain": "1"},
+            "metadata": [],
+            "execution_count": -4,
+        },
+    ]
+    receiver = Receiver(_job("a"))
+    receiver.feed(_frame(CELL, 0, _ended(*outputs)))
+    (result,) = receiver.results.values()
+    book = nbformat.v4.new_notebook()
+    book.cells.append(nbformat.v4.new_code_cell("", outputs=result.outputs))
+    nbformat.validate(book)
+    assert result.outputs[0].name == "stdout"
+    assert result.outputs[1].data["application/json"] == {"a": [1]}
+
+
+def test_too_much_in_all_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autograder.engine.MAX_TOTAL", 100)
+    with pytest.raises(BrokenProtocol, match="more than"):
+        Receiver(_job("a")).feed(b"\x02" * 101)
+    assert MAX_CELL > 2**20
+
+
+def test_the_environment_takes_over_only_what_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    made = environment(_job("a", budget="cpu"), "/somewhere")
+    assert made["LC_ALL"] == "C.UTF-8"
+    assert made["WORKBOOK_BUDGET"] == "cpu"
+    assert made["OMP_NUM_THREADS"] == "1"
+    assert "AWS_SECRET_ACCESS_KEY" not in made
+
+
+# ---- the recorder, without a process ---------------------------------------------------------
+
+
+def test_rich_output_beyond_the_limits_is_counted_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("autograder.worker.MAX_RICH", 100)
+    recorder = Recorder()
+    recorder.rich("display_data", {"text/plain": "x" * 60})
+    recorder.rich("display_data", {"text/plain": "x" * 60})
+    recorder.error("E", "x" * 5000, [f"line {i}" for i in range(500)])
+    kept, error, note = recorder.finish()
+    assert kept["data"]["text/plain"] == "x" * 60
+    assert len(error["traceback"]) == 60
+    assert len(error["evalue"]) == 2000
+    assert "1 more outputs were cut" in note["text"]
+
+
+def test_bytes_and_unknown_values_become_json() -> None:
+    recorder = Recorder()
+    looped: list[object] = []
+    looped.append(looped)
+    recorder.rich("display_data", {"image/png": b"\x89P", "application/json": {"a": {1}}})
+    recorder.rich("display_data", {"application/json": looped})
+    first, second = recorder.finish()
+    assert first["data"]["image/png"] == "iVA="
+    assert first["data"]["application/json"] == {"a": "{1}"}
+    assert second["data"]["application/json"] == ""
+
+
+def test_streams_alternate_as_they_were_written() -> None:
+    recorder = Recorder()
+    for name, text in (("stdout", "a"), ("stdout", "b\r\n"), ("stderr", "1\r2"), ("stdout", "c")):
+        recorder.stream(name, text)
+    assert [(o["name"], o["text"]) for o in recorder.finish()] == [
+        ("stdout", "ab\n"),
+        ("stderr", "2"),
+        ("stdout", "c"),
+    ]
