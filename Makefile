@@ -68,7 +68,7 @@ test: $(READY)  ## the whole suite
 
 serve: book  ## serve the book on PORT
 	@echo "http://localhost:$(PORT)/  (stop with Ctrl-C)"
-	@$(BIN)/python -m http.server $(PORT) --directory $(PAGES)
+	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory $(PAGES)
 
 lab: $(READY)  ## JupyterLab in chapters/
 	@cd chapters && ../$(BIN)/jupyter lab

@@ -1,5 +1,6 @@
 """What this course asks of nbgrader; `autograder release` and nbgrader itself both read it."""
 
+from autograder.nbgrader_plugin import configure
 from autograder.notebooks import default_config
 
 c = get_config()  # noqa: F821  (nbgrader puts it there)
@@ -9,4 +10,5 @@ c.CourseDirectory.course_id = "transformer-workbook"
 # Mark schemes in manual questions, and which files never travel with a notebook.
 c.merge(default_config())
 
-# --- grading --------------------------------------------------------------------------------
+# The engine where nbgrader has its own: `nbgrader autograde` and formgrader's button use it.
+configure(c)

@@ -237,7 +237,9 @@ def _problems(chapter: Chapter, notebook: NotebookNode, places: Iterable[str]) -
                 # With a separator behind it, since a short path alone could be part of a word.
                 if len(path) > 1 and path + os.sep in text:
                     found.append(f"{here} shows a path of this machine, {path}. Show it relative.")
-        if notebooks.is_check(cell) and _number(points) != float(notebooks.mark(cell)["points"]):
+        # A cell of assertions gives no points of its own; one that fails has raised already.
+        checks = notebooks.is_check(cell) and notebooks.exercise_of(cell)
+        if checks and _number(points) != float(notebooks.mark(cell)["points"]):
             found.append(
                 f"{here}: the course's own solution gets {points} of "
                 f"{notebooks.mark(cell)['points']} points."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -31,6 +33,18 @@ FLAGS = [
     "--disable-sync",
 ]
 CHAPTER = "01_attention"
+CHECKED = (
+    "softmax",
+    "scaled_dot_product_attention",
+    "padding_mask",
+    "causal_mask",
+    "AdditiveAttention",
+)
+# Draw every cell, also those far from the screen: the test looks for them all.
+SETTINGS = {
+    "notebook-extension/tracker": {"windowingMode": "none"},
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+}
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="needs Chromium; on Debian: apt-get install chromium"
@@ -59,12 +73,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     work = folder / "chapters" / CHAPTER
     work.mkdir(parents=True)
     nbformat.write(solved_release(), work / f"{CHAPTER}.ipynb")
+    for name, values in SETTINGS.items():
+        path = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(values))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = os.environ | {
         "WORKBOOK_BUDGET": "smoke",
         "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
         "JUPYTER_DATA_DIR": str(folder / "data"),
         "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
         "IPYTHONDIR": str(folder / "ipython"),
@@ -72,9 +91,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = (
         f"{sys.executable} -m jupyterlab --no-browser --allow-root --port={port} "
         f"--IdentityProvider.token= --ServerApp.password= --ServerApp.root_dir={folder} "
-        "--LabApp.collaborative=False --ServerApp.disable_check_xsrf=True "
-        "--LabApp.news_url=None --LabApp.check_for_updates_class="
-        "jupyterlab.NeverCheckForUpdate"
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"
     ).split()
     log = (folder / "server.log").open("wb")
     process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
@@ -94,6 +111,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         log.close()
 
 
+def wait_for(tab: Any, selector: str, seconds: float = 180) -> None:
+    """Waits until the page holds the element, and confirms what JupyterLab asks meanwhile.
+
+    It asks which kernel to start where it has not read the list of kernels yet.
+    """
+    accept = tab.locator(".jp-Dialog button.jp-mod-accept")
+    deadline = time.monotonic() + seconds
+    while not tab.locator(selector).count():
+        assert time.monotonic() < deadline, f"no {selector} after {seconds:g} seconds"
+        if accept.count():
+            accept.first.click()
+        tab.wait_for_timeout(200)
+
+
 @pytest.mark.parametrize("page", ["lab/tree", "notebooks"], ids=["lab", "notebook7"])
 def test_the_notebook_opens_and_runs(server: str, page: str, tmp_path: Path) -> None:
     from playwright.sync_api import sync_playwright
@@ -107,42 +138,15 @@ def test_the_notebook_opens_and_runs(server: str, page: str, tmp_path: Path) -> 
             viewport={"width": 1400, "height": 1000},
         )
         tab = browser.new_page()
-        # JupyterLab asks which kernel where it has not read the list of kernels yet.
-        dialog = tab.locator(".jp-Dialog")
-        tab.add_locator_handler(dialog, lambda: dialog.locator("button.jp-mod-accept").click())
         tab.goto(f"{server}/{page}/chapters/{CHAPTER}/{CHAPTER}.ipynb", timeout=120_000)
-        tab.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=120_000)
+        wait_for(tab, ".jp-Notebook .jp-Cell")
         # Before the kernel answers, "Run All Cells" asks for one instead of running anything.
-        idle = '.jp-Notebook-ExecutionIndicator[data-status="idle"]'
-        tab.locator(idle).first.wait_for(state="attached", timeout=120_000)
-        menu = tab.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^Run$"))
-        menu.click()
+        wait_for(tab, '.jp-Notebook-ExecutionIndicator[data-status="idle"]')
+        tab.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^Run$")).click()
         tab.locator(".lm-Menu-itemLabel", has_text=re.compile("^Run All Cells$")).click()
-        # Only what is near the screen is drawn, so scroll through and note what appears.
-        seen: set[str] = set()
-        widgets = 0
-        deadline = time.monotonic() + 180
-        while time.monotonic() < deadline and (len(seen) < 5 or not widgets):
-            for step in range(40):
-                tab.evaluate(
-                    "step => { const box = document.querySelector("
-                    "'.jp-WindowedPanel-outer') || document.querySelector('.jp-Notebook');"
-                    " box.scrollTop = box.scrollHeight * step / 40; }",
-                    step,
-                )
-                tab.wait_for_timeout(120)
-                for text in tab.locator(".verdict-passed").all_text_contents():
-                    seen |= set(re.findall(r"attention/\w+", text))
-                widgets = max(widgets, tab.locator(".widget-slider").count())
-        tab.screenshot(path=tmp_path / "last.png")
-        errors = tab.locator(".jp-RenderedText[data-mime-type*=stderr]").all_inner_texts()
+        for exercise in CHECKED:
+            wait_for(tab, f'.verdict-passed:has-text("attention/{exercise}:")')
+        wait_for(tab, ".widget-slider")
+        errors = tab.locator("[data-mime-type*=stderr]").all_inner_texts()
         browser.close()
-    assert seen == {
-        "attention/softmax",
-        "attention/scaled_dot_product_attention",
-        "attention/padding_mask",
-        "attention/causal_mask",
-        "attention/AdditiveAttention",
-    }
-    assert widgets, "the explorer shows no slider"
     assert errors == []

@@ -134,7 +134,7 @@ MALFORMED = {
     ),
     "no points": ([], {"points": "null"}, "needs points: N"),
     "negative points": ([], {"points": -1}, "needs points: N"),
-    "a graded cell without a check": ([], {"check": "assert True"}, "exactly one call"),
+    "a check of a computed id": ([], {"check": "check(name, double)"}, "exactly one call"),
     "a graded cell with two checks": (
         [],
         {"check": 'check("numbers/double", double)\ncheck("numbers/double", double)'},
@@ -181,6 +181,18 @@ def test_malformed_sources_name_file_and_cell(tmp_path: Path, case: str) -> None
     with pytest.raises(SourceError, match=r"source\.md, code cell \d") as error:
         read(tmp_path, *cells, **chapter)
     assert message in str(error.value)
+
+
+def test_a_classical_cell_of_assertions_is_allowed(tmp_path: Path) -> None:
+    notebook = read(tmp_path, check="assert double(2) == 4")
+    graded = [cell for cell in notebook.cells if notebooks.is_check(cell)]
+    assert [notebooks.exercise_of(cell) for cell in graded] == [None]
+
+
+def test_a_graded_cell_may_hold_assertions_alone(tmp_path: Path) -> None:
+    cells = {cell.id: cell for cell in read(tmp_path, check="assert double([1]) == [2]").cells}
+    assert notebooks.is_check(cells["double-check"])
+    assert notebooks.exercise_of(cells["double-check"]) is None
 
 
 def test_broken_cell_metadata_names_the_file(tmp_path: Path) -> None:
