@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +70,9 @@ class Gradebook:
                     "cells. Grade into a new folder (--to)."
                 ) from error
             raise GradingError(str(error)) from error
+        for name in packs:
+            # Formgrader lists an assignment only where this folder exists; it may be empty.
+            (self.folder / "source" / name).mkdir(parents=True, exist_ok=True)
         return {name: load_assignment(name, self.work, pack) for name, pack in packs.items()}
 
     def record(
@@ -186,7 +188,7 @@ def _convert(converter: type, config: Config) -> list[str]:
     from nbgrader.coursedir import CourseDirectory
     from sqlalchemy.exc import SAWarning
 
-    with release.tools_on_path(), warnings.catch_warnings(), _kept_log() as (log, said):
+    with release.tools_on_path(), warnings.catch_warnings(), release.kept_log() as (log, said):
         # nbgrader's own queries cause them; an instructor can do nothing about it.
         warnings.simplefilter("ignore", SAWarning)
         course = CourseDirectory(config=config, log=log)
@@ -196,20 +198,6 @@ def _convert(converter: type, config: Config) -> list[str]:
             reasons = [text.splitlines()[-1] for text in said if text.startswith("Traceback")]
             return [f"nbgrader {converter.__name__}: {text}" for text in reasons or [str(error)]]
     return []
-
-
-@contextlib.contextmanager
-def _kept_log() -> Iterator[tuple[logging.Logger, list[str]]]:
-    """A logger that prints nothing and keeps the errors."""
-    said: list[str] = []
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            said.append(record.getMessage().strip())
-
-    log = logging.Logger("grading", level=logging.ERROR)
-    log.addHandler(Keep())
-    yield log, said
 
 
 def _copy_timestamp(folder: Path, to: Path) -> None:

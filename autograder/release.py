@@ -182,7 +182,7 @@ def assign(
         # The course's own nbgrader settings may name other steps; here they are nbgrader's.
         chosen.CourseDirectory.source_directory = "source"
         chosen.CourseDirectory.release_directory = "release"
-        with tools_on_path(), _kept_log() as (log, said):
+        with tools_on_path(), kept_log() as (log, said):
             directory = CourseDirectory(config=chosen, log=log)
             converter = GenerateAssignment(coursedir=directory, config=chosen, log=log)
             converter.force = True
@@ -233,7 +233,7 @@ def _database_version() -> str:
 
 
 @contextlib.contextmanager
-def _kept_log() -> Iterator[tuple[logging.Logger, list[str]]]:
+def kept_log() -> Iterator[tuple[logging.Logger, list[str]]]:
     """A logger whose errors are kept for a message, and that prints nothing."""
     said: list[str] = []
 
@@ -241,7 +241,7 @@ def _kept_log() -> Iterator[tuple[logging.Logger, list[str]]]:
         def emit(self, record: logging.LogRecord) -> None:
             said.append(record.getMessage().strip())
 
-    log = logging.Logger("release", level=logging.ERROR)
+    log = logging.Logger("nbgrader", level=logging.ERROR)
     log.addHandler(Keep())
     alembic = logging.getLogger("alembic")
     before, alembic.disabled = alembic.disabled, True

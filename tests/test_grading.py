@@ -661,7 +661,10 @@ def test_nothing_is_left_of_the_work(graded_class: Class) -> None:
         "gradebook.db",
         "grades.csv",
         "grades.json",
+        "source",
     ]
+    # Formgrader wants the folder; the course's copy, with its solutions, stays out of it.
+    assert list((graded_class.folder / "source" / "01_attention").iterdir()) == []
 
 
 def test_the_sample_class_is_the_same_bytes_each_time(graded_class: Class, tmp_path: Path) -> None:
