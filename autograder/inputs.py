@@ -45,29 +45,29 @@ class Make:
         """Normally distributed values of the given shape; ``grad`` asks for gradients."""
         values = self._normal(self._next(), shape)
         tensor = torch.from_numpy(values * scale + shift).to(dtype)
-        return self._remember(tensor.requires_grad_(grad))
+        return self.watch(tensor.requires_grad_(grad))
 
     def uniform(
         self, low: float, high: float, *shape: int, dtype: torch.dtype = torch.float32
     ) -> Tensor:
         """Uniform values in [low, high) of the given shape."""
         values = low + (high - low) * self._uniform(self._next(), shape)
-        return self._remember(torch.from_numpy(np.round(values * _GRID) / _GRID).to(dtype))
+        return self.watch(torch.from_numpy(np.round(values * _GRID) / _GRID).to(dtype))
 
     def integers(
         self, low: int, high: int, *shape: int, dtype: torch.dtype = torch.int64
     ) -> Tensor:
         """Whole numbers in [low, high) of the given shape."""
         values = low + np.floor((high - low) * self._uniform(self._next(), shape))
-        return self._remember(torch.from_numpy(np.asarray(values, dtype=np.int64)).to(dtype))
+        return self.watch(torch.from_numpy(np.asarray(values, dtype=np.int64)).to(dtype))
 
     def booleans(self, *shape: int, share: float = 0.5) -> Tensor:
         """True with probability ``share``, of the given shape."""
-        return self._remember(torch.from_numpy(self._uniform(self._next(), shape) < share))
+        return self.watch(torch.from_numpy(self._uniform(self._next(), shape) < share))
 
     def tensor(self, data: Sequence[Any], dtype: torch.dtype | None = None) -> Tensor:
         """A tensor of given values that :meth:`unchanged` watches too."""
-        return self._remember(torch.tensor(data, dtype=dtype))
+        return self.watch(torch.tensor(data, dtype=dtype))
 
     def unchanged(self) -> bool:
         """Whether every tensor made for this case still holds what it held at first."""
@@ -140,7 +140,8 @@ class Make:
             "between input and output: each cuts the graph.",
         )
 
-    def _remember(self, tensor: Tensor) -> Tensor:
+    def watch(self, tensor: Tensor) -> Tensor:
+        """Lets :meth:`unchanged` look at this tensor too, as it is now."""
         self._made.append((tensor, tensor.detach().clone()))
         return tensor
 

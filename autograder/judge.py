@@ -18,7 +18,7 @@ from autograder.verdict import Verdict
 # Relative and absolute tolerance by dtype. Wide enough for another order of summation, narrow
 # enough that a forgotten 1e-6 in a denominator shows.
 _TOLERANCES = {
-    torch.float64: (1e-7, 1e-9),
+    torch.float64: (1e-9, 1e-11),
     torch.float32: (1e-4, 1e-5),
     torch.float16: (1e-2, 2e-3),
     torch.bfloat16: (5e-2, 1e-2),
@@ -114,7 +114,8 @@ def judge(outcomes: Sequence[Outcome], references: References) -> Verdict:
         next_step=(known.next_step if known else "")
         or (failure.next_step if failure else "")
         or case.next_step
-        or difference.next_step,
+        or difference.next_step
+        or "Call your code with inputs like those of this case, and look at each step.",
         **common,
     )
 
@@ -235,7 +236,8 @@ def _compare_tensors(name: str, expected: Tensor, got: Any) -> Difference | None
     if unwanted > 0:
         lines.append(f"{int((b != b).sum())} of {b.numel()} elements are NaN.")
     where = _worst(a, b, right)
-    lines.append(f"Worst at {list(where)}: expected {_number(a[where])}, got {_number(b[where])}.")
+    wanted, found = _numbers(a[where], b[where])
+    lines.append(f"Worst at {list(where)}: expected {wanted}, got {found}.")
     lines += _rearranged(expected, got)
     return Difference(
         f"{name} has the right shape {tuple(got.shape)} and dtype, "
@@ -283,9 +285,15 @@ def _close(a: Tensor, b: Tensor) -> bool:
     return bool(torch.isclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True).all())
 
 
-def _number(value: Tensor) -> str:
-    item = value.item()
-    return f"{item:.5g}" if isinstance(item, float) else str(item)
+def _numbers(expected: Tensor, got: Tensor) -> tuple[str, str]:
+    """Two numbers with as many digits as it takes to tell them apart."""
+    a, b = expected.item(), got.item()
+    if not (isinstance(a, float) and isinstance(b, float)):
+        return str(a), str(b)
+    for digits in (5, 8, 12, 17):
+        if f"{a:.{digits}g}" != f"{b:.{digits}g}":
+            break
+    return f"{a:.{digits}g}", f"{b:.{digits}g}"
 
 
 def _dtype(tensor: Tensor) -> str:

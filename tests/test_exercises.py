@@ -30,6 +30,11 @@ def alternatives(exercise: Exercise) -> list[Any]:
     return module.ALTERNATIVES[exercise.id]
 
 
+def mutants(exercise: Exercise) -> list[Any]:
+    module = importlib.import_module(f"tests.mutants.{exercise.prefix}")
+    return module.MUTANTS[exercise.id]
+
+
 @pytest.mark.parametrize("exercise", EXERCISES, ids=IDS)
 def test_solution_gets_full_points(exercise: Exercise) -> None:
     verdict = verdict_on(exercise, solution(exercise.id))
@@ -101,6 +106,22 @@ def test_other_right_implementation_gets_full_points(exercise: Exercise, compone
     assert verdict.status == "passed", verdict.text()
 
 
+@pytest.mark.parametrize(
+    ("exercise", "component"),
+    [
+        pytest.param(exercise, component, id=f"{exercise.id}-{component.__name__}")
+        for exercise in EXERCISES
+        for component in mutants(exercise)
+    ],
+)
+def test_wrong_implementation_loses_points(exercise: Exercise, component: Any) -> None:
+    """With the public pack: a learner must not be told that all is well."""
+    pack = Pack.load(path_of(exercise.chapter))
+    verdict = judge(run(exercise, component, pack.seed), pack.references(exercise.id))
+    assert verdict.points < exercise.points
+    assert verdict.next_step
+
+
 @pytest.mark.parametrize("exercise", EXERCISES, ids=IDS)
 def test_exercise_has_misconceptions_alternatives_and_a_hidden_case(exercise: Exercise) -> None:
     assert len({known.sentence for known in exercise.known_errors}) >= 3
@@ -150,3 +171,11 @@ def test_hard_coded_answers_fail_on_a_private_pack(exercise: Exercise) -> None:
 def test_unknown_exercise_suggests_near_ones() -> None:
     with pytest.raises(exercises.UnknownExercise, match="attention/softmax"):
         exercises.find("attention/softmaks")
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=IDS)
+def test_what_the_solution_leaves_unchanged_is_recorded_so(exercise: Exercise) -> None:
+    recorded = references(exercise.id).expected.values()
+    told = [o.outputs[name] for o in recorded for name in o.outputs if "unchanged" in name]
+    assert all(value is True for value in told)
+    assert told or exercise.id == "attention/causal_mask"  # which takes no tensor

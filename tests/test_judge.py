@@ -270,3 +270,9 @@ def test_damaged_bytes_never_raise_anything_else(data: Any) -> None:
     except MalformedOutcomes:
         return
     assert 0 <= judge(received, two_cases([])).points <= 10
+
+
+def test_numbers_that_look_alike_are_told_with_more_digits() -> None:
+    expected = torch.tensor([0.123456789], dtype=torch.float64)
+    found = verdict(expected, expected + 1e-8)
+    assert "expected 0.12345679, got 0.1234568" in found.details[1]

@@ -78,12 +78,25 @@ def _(softmax, make):
     return {"weights": softmax(scores)}
 
 
-@softmax.case("float64, and an axis of one element")
+@softmax.case(
+    "float64, and an axis of one element",
+    next_step="Stay in the dtype of the scores, and add nothing to the sum: a detour through "
+    "float32 or an epsilon shows in float64.",
+)
 def _(softmax, make):
     return {
         "weights": softmax(make.normal(2, 5, dtype=torch.float64)),
         "weights of single scores": softmax(make.normal(4, 1)),
     }
+
+
+@softmax.case(
+    "bfloat16",
+    weight=0.5,
+    next_step="Let every new tensor have the dtype of the scores: dtype=scores.dtype.",
+)
+def _(softmax, make):
+    return {"weights": softmax(make.normal(3, 5, dtype=torch.bfloat16))}
 
 
 @softmax.case("gradients")
@@ -206,10 +219,13 @@ def named(result):
 
 
 def some_true(make, *shape):
-    """A random mask in which every query may attend to at least one key."""
+    """A random mask in which every query may attend to at least two keys.
+
+    With a single key the weight is 1 whatever the scores are.
+    """
     mask = make.booleans(*shape)
-    mask[..., 0] |= ~mask.any(dim=-1)
-    return mask
+    lonely = mask.sum(dim=-1, keepdim=True) < 2
+    return make.watch(mask | lonely & (torch.arange(shape[-1]) < 2))
 
 
 @attend.case(
@@ -313,7 +329,10 @@ def _(attend, make):
     return named(attend(make.normal(1, 1, 4), make.normal(1, 1, 4), make.normal(1, 1, 2)))
 
 
-@attend.case("float64 inputs that are views, left as they were")
+@attend.case(
+    "float64 inputs that are views, left as they were",
+    next_step="Stay in the dtype of the inputs, and write x = x / y, not x /= y.",
+)
 def _(attend, make):
     query = make.normal(2, 8, 5, dtype=torch.float64)
     key = make.normal(7, 2, 8, dtype=torch.float64)
@@ -321,6 +340,16 @@ def _(attend, make):
     mask = some_true(make, 5, 7)
     result = attend(query.transpose(1, 2), key.transpose(0, 1), value[..., ::2], mask)
     return named(result) | {"the inputs are unchanged": make.unchanged()}
+
+
+@attend.case(
+    "bfloat16 inputs, with a mask",
+    weight=0.5,
+    next_step="Let every new tensor have the dtype of the inputs: dtype=query.dtype.",
+)
+def _(attend, make):
+    query, key, value = (make.normal(2, 4, 8, dtype=torch.bfloat16) for _ in range(3))
+    return named(attend(query, key, value, some_true(make, 2, 1, 4)))
 
 
 @attend.case("gradients, with a mask")
@@ -550,7 +579,10 @@ def _(padding_mask, make):
     }
 
 
-@padding_mask.case("a batch of one in int32, left as it was")
+@padding_mask.case(
+    "a batch of one in int32, left as it was",
+    next_step="Build the mask from a comparison, and change nothing in token_ids.",
+)
 def _(padding_mask, make):
     ids = make.tensor([[4, 6, 0]], dtype=torch.int32)
     return {"mask": padding_mask(ids), "the input is unchanged": make.unchanged()}
@@ -847,7 +879,10 @@ def _(additive, make):
     )
 
 
-@additive.case("float64, a batch of one, inputs left as they were")
+@additive.case(
+    "float64, a batch of one, inputs left as they were",
+    next_step="Drop no axis of length 1 but the last of v_a's result: squeeze(-1), not squeeze().",
+)
 def _(additive, make):
     attend = make.module(additive, 4, 4, 3, dtype=torch.float64)
     query = make.normal(1, 4, 2, dtype=torch.float64)
@@ -870,6 +905,21 @@ def _(additive, make):
             output, query, key, value, *layers
         )
     }
+
+
+@additive.case(
+    "gradients where a query may attend to nothing",
+    weight=0.5,
+    next_step="The output is right, but NaN times 0 is NaN on the way back. Fill the scores with "
+    "masked_fill, which passes no gradient to what it filled.",
+)
+def _(additive, make):
+    attend = make.module(additive, 4, 5, 6)
+    query, key = make.normal(1, 3, 4, grad=True), make.normal(1, 4, 5, grad=True)
+    mask = some_true(make, 1, 3, 4)
+    mask[0, 1] = False
+    output, _ = attend(query, key, make.normal(1, 4, 2), mask)
+    return {"output": output, "gradients of query, key": make.gradients(output, query, key)}
 
 
 @additive.case("other sizes", hidden=True)

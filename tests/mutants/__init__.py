@@ -1,0 +1,1 @@
+"""Wrong implementations beside the named misconceptions; none may get full points."""
