@@ -33,6 +33,17 @@ def softmax_by_pairs(scores, dim=-1):
     return weights.movedim(-1, dim)
 
 
+def softmax_in_float32_for_short_floats(scores, dim=-1):
+    wide = scores if scores.dtype == torch.float64 else scores.float()
+    powers = torch.exp(wide - wide.max(dim, keepdim=True).values)
+    return (powers / powers.sum(dim, keepdim=True)).type_as(scores)
+
+
+def softmax_by_power_of_e(scores, dim=-1):
+    powers = math.e ** (scores - torch.amax(scores, dim, keepdim=True))
+    return torch.true_divide(powers, powers.sum(dim).unsqueeze(dim))
+
+
 def softmax_in_place_on_a_copy(scores, dim=-1):
     result = scores.clone()
     result = result.sub_(scores.amax(dim, keepdim=True))
@@ -86,6 +97,37 @@ def attention_by_addition(query, key, value, mask=None):
     if mask is not None:
         weights = weights * mask
     return weights @ value, weights
+
+
+def attention_with_the_root_as_a_tensor(query, key, value, mask=None):
+    d_k = torch.tensor(query.size(-1), dtype=torch.float32)
+    scores = torch.matmul(query, key.transpose(-2, -1)) / torch.sqrt(d_k)
+    if mask is not None:
+        scores = scores.masked_fill(mask == 0, float("-inf"))
+    weights = torch.softmax(scores, dim=-1)
+    weights = torch.where(torch.isnan(weights), torch.zeros_like(weights), weights)
+    return torch.matmul(weights, value), weights
+
+
+def attention_by_baddbmm(query, key, value, mask=None):
+    shape = query.shape[:-2]
+    q, k, v = (x.reshape(-1, *x.shape[-2:]) for x in (query, key, value))
+    bias = q.new_zeros(()).expand(q.size(0), q.size(1), k.size(1))
+    scores = torch.baddbmm(bias, q, k.mT, alpha=q.size(-1) ** -0.5).unflatten(0, shape)
+    if mask is not None:
+        scores = torch.where(mask, scores, scores.new_full((), -math.inf))
+    weights = scores.softmax(-1)
+    if mask is not None:
+        weights = weights.where(mask, weights.new_zeros(()))
+    return (weights.flatten(0, -3) @ v).unflatten(0, shape), weights
+
+
+def attention_by_logsumexp(query, key, value, mask=None):
+    scores = (query.unsqueeze(-2) * key.unsqueeze(-3)).sum(-1).div(math.sqrt(key.size(-1)))
+    mask = torch.ones((), dtype=torch.bool) if mask is None else mask
+    filled = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    weights = (filled - filled.logsumexp(-1, keepdim=True)).exp() * mask
+    return torch.einsum("...ij,...jk->...ik", weights, value), weights
 
 
 def attention_with_nan_to_num(query, key, value, mask=None):
@@ -200,6 +242,8 @@ ALTERNATIVES = {
         softmax_on_the_last_axis,
         softmax_by_pairs,
         softmax_in_place_on_a_copy,
+        softmax_in_float32_for_short_floats,
+        softmax_by_power_of_e,
     ],
     "attention/scaled_dot_product_attention": [
         attention_by_einsum,
@@ -207,6 +251,9 @@ ALTERNATIVES = {
         attention_query_by_query,
         attention_by_addition,
         attention_with_nan_to_num,
+        attention_with_the_root_as_a_tensor,
+        attention_by_baddbmm,
+        attention_by_logsumexp,
     ],
     "attention/padding_mask": [padding_mask_by_eq, padding_mask_by_where, padding_mask_by_numpy],
     "attention/causal_mask": [
