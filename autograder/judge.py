@@ -89,7 +89,7 @@ def judge(outcomes: Sequence[Outcome], references: References) -> Verdict:
     hidden_failed = sum(references.cases[index].hidden for index in failing)
     common |= {
         "points": round(references.points * earned / whole, 2),
-        "status": _status([got[index] for index in failing]),
+        "status": _status([got[index] for index in failing], len(rows)),
         "hidden_failed": hidden_failed,
         "misconception": known.sentence if known else "",
     }
@@ -123,12 +123,13 @@ def judge(outcomes: Sequence[Outcome], references: References) -> Verdict:
 _NOT_RUN = Failure("missing", "This case was not run.")
 
 
-def _status(failing: Sequence[Outcome]) -> str:
-    kinds = [outcome.failure.kind for outcome in failing if outcome.failure]
+def _status(failing: Sequence[Outcome], total: int) -> str:
+    kinds = [outcome.failure.kind if outcome.failure else "" for outcome in failing]
     if "timeout" in kinds:
         return "timeout"
-    first = failing[0].failure
-    return "error" if first and first.kind in ("exception", "arguments", "component") else "failed"
+    # Code that runs in some cases is wrong; code that runs in none does not run.
+    broken = all(kind in ("exception", "arguments", "component") for kind in kinds)
+    return "error" if broken and len(failing) == total else "failed"
 
 
 def _known_error(failing: Sequence[Outcome], references: References) -> KnownError | None:

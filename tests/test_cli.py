@@ -151,3 +151,31 @@ def test_release_check_passes_on_the_committed_chapters(monkeypatch: pytest.Monk
     monkeypatch.chdir(ROOT)
     result = invoke("release", "--check")
     assert result.exit_code == 0, result.output
+
+
+def test_grade_writes_the_contract_s_files_and_prints_rows(tmp_path: Path) -> None:
+    """One student handed in nothing that could run, so this is quick."""
+    (tmp_path / "in" / "ada" / "01_attention").mkdir(parents=True)
+    to = tmp_path / "out"
+    result = invoke("grade", tmp_path / "in", "--to", to, "--root", ROOT, "--json")
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)
+    assert [row["status"] for row in rows] == ["missing"] * 5
+    assert rows == json.loads((to / "grades.json").read_text())
+    assert {"gradebook.db", "autograded", "feedback", "grades.csv"} <= {
+        p.name for p in to.iterdir()
+    }
+
+    shown = invoke("grade", tmp_path / "in", "--to", to, "--root", ROOT)
+    assert shown.exit_code == 0
+    assert "ada" in shown.stdout
+    assert "grades.csv" in shown.stdout
+
+
+def test_grade_with_a_pack_that_is_not_there_exits_2(tmp_path: Path) -> None:
+    (tmp_path / "in" / "ada" / "01_attention").mkdir(parents=True)
+    to, pack = tmp_path / "out", tmp_path / "none.pack"
+    result = invoke("grade", tmp_path / "in", "--to", to, "--references", pack, "--root", ROOT)
+    assert result.exit_code == 2
+    assert "none.pack" in result.stderr
+    assert "autograder record" in result.stderr

@@ -90,15 +90,6 @@ def _(softmax, make):
     }
 
 
-@softmax.case(
-    "bfloat16",
-    weight=0.5,
-    next_step="Let every new tensor have the dtype of the scores: dtype=scores.dtype.",
-)
-def _(softmax, make):
-    return {"weights": softmax(make.normal(3, 5, dtype=torch.bfloat16))}
-
-
 @softmax.case("gradients")
 def _(softmax, make):
     scores = make.normal(3, 5, grad=True)
@@ -112,6 +103,15 @@ def _(softmax, make):
 def _(softmax, make):
     scores = make.normal(5, 3)
     return {"weights": softmax(scores.T), "the input is unchanged": make.unchanged()}
+
+
+@softmax.case(
+    "bfloat16",
+    weight=0.5,
+    next_step="Let every new tensor have the dtype of the scores: dtype=scores.dtype.",
+)
+def _(softmax, make):
+    return {"weights": softmax(make.normal(3, 5, dtype=torch.bfloat16))}
 
 
 @softmax.case("four axes, other sizes", hidden=True)
@@ -343,16 +343,6 @@ def _(attend, make):
     return named(result) | {"the inputs are unchanged": make.unchanged()}
 
 
-@attend.case(
-    "bfloat16 inputs, with a mask",
-    weight=0.5,
-    next_step="Let every new tensor have the dtype of the inputs: dtype=query.dtype.",
-)
-def _(attend, make):
-    query, key, value = (make.normal(2, 4, 8, dtype=torch.bfloat16) for _ in range(3))
-    return named(attend(query, key, value, some_true(make, 2, 1, 4)))
-
-
 @attend.case("gradients, with a mask")
 def _(attend, make):
     query = make.normal(2, 3, 8, grad=True)
@@ -384,6 +374,16 @@ def _(attend, make):
         "output": output,
         "gradients of query, key, value": make.gradients(output, query, key, value),
     }
+
+
+@attend.case(
+    "bfloat16 inputs, with a mask",
+    weight=0.5,
+    next_step="Let every new tensor have the dtype of the inputs: dtype=query.dtype.",
+)
+def _(attend, make):
+    query, key, value = (make.normal(2, 4, 8, dtype=torch.bfloat16) for _ in range(3))
+    return named(attend(query, key, value, some_true(make, 2, 1, 4)))
 
 
 @attend.case("other lengths and widths", hidden=True)
