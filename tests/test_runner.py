@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import textwrap
 import threading
 import time
 import warnings
@@ -233,3 +235,28 @@ def test_numpy_in_between_is_told_about_the_gradient() -> None:
     found = verdict(SOFTMAX, through_numpy)
     assert found.points < 2
     assert "gradient" in found.text()
+
+
+def test_what_torch_loads_at_first_does_not_count_against_a_case() -> None:
+    """In a fresh process, all that the watchers need is loaded before the first clock starts."""
+    code = """
+        import sys
+        import torch
+        from autograder import exercise, runner
+
+        loaded = []
+
+        def component(length):
+            loaded.append(set(sys.modules))
+            return torch.ones(length, length, dtype=torch.bool).tril()
+
+        found = exercise.find("attention/causal_mask")
+        runner.run(found, component, seed=1)
+        print(len(loaded), "torch._dynamo" in loaded[0] or "torch._dynamo" not in sys.modules)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
+    )
+    calls, before = done.stdout.split()
+    assert int(calls) > 1
+    assert before == "True"
