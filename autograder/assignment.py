@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
@@ -49,6 +50,8 @@ class Assignment:
         release: what learners were given.
         checks: the cells that are graded by running them, in order.
         seed, hidden: of the reference pack.
+        files: what it ships beside its notebook, by relative path.
+        modules: what its notebook imports.
         fingerprint: changes whenever the same submission might be graded differently.
     """
 
@@ -59,6 +62,8 @@ class Assignment:
     seed: int
     hidden: bool
     fingerprint: str
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    modules: tuple[str, ...] = ()
 
     @property
     def file(self) -> str:
@@ -97,6 +102,9 @@ def load_assignment(name: str, course: Path, pack: Pack | None) -> Assignment:
     digest = hashlib.sha256()
     for text in (notebooks.write(source), notebooks.write(released), _version()):
         digest.update(hashlib.sha256(text.encode()).digest())
+    files = _files_beside(course / "release" / file)
+    for path, data in files.items():
+        digest.update(hashlib.sha256(path.encode() + b"\0" + data).digest())
     digest.update(pack.to_bytes() if pack else b"")
     return Assignment(
         name=name,
@@ -106,7 +114,19 @@ def load_assignment(name: str, course: Path, pack: Pack | None) -> Assignment:
         seed=pack.seed if pack else 0,
         hidden=bool(pack and pack.hidden),
         fingerprint=digest.hexdigest(),
+        files=files,
+        modules=tuple(notebooks.imported_modules(source)),
     )
+
+
+def _files_beside(notebook: Path) -> dict[str, bytes]:
+    """What lies beside a released notebook, and so beside a learner's."""
+    folder = notebook.parent
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != notebook
+    }
 
 
 def _check_of(cell: NotebookNode, pack: Pack | None) -> Check:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -135,6 +135,35 @@ def try_command(
     raise typer.Exit(0 if verdict.status == "passed" else 1)
 
 
+@app.command("collect")
+def collect_command(
+    source: Annotated[
+        Path, typer.Argument(help="An LMS's download (zip, tar, tar.gz), or a folder of files.")
+    ],
+    assignment: Annotated[
+        str | None, typer.Argument(help="Whose notebooks; from their names where not given.")
+    ] = None,
+    to: Annotated[Path, typer.Option(help="Gets <student>/<assignment>/<notebook>.ipynb.")] = Path(
+        "submitted"
+    ),
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace submissions that are not older, too.")
+    ] = False,
+    root: Root = None,
+) -> None:
+    """Sorts what was handed in (Moodle, Canvas, or folders) for `autograder grade`."""
+    from autograder.collect import CollectError, collect
+
+    try:
+        collected = collect(source, to, assignment, root, force)
+    except CollectError as error:
+        _stop(str(error))
+    _out.print(collected.table())
+    for line in collected.lines():
+        _out.print(line, markup=False, highlight=False, soft_wrap=True)
+    print(f"Submissions: {to}")
+
+
 @app.command("grade")
 def grade_command(
     submitted: Annotated[
@@ -147,25 +176,135 @@ def grade_command(
     references: Annotated[
         Path | None, typer.Option(help="A private pack (autograder record --seed --to).")
     ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="Run submissions on the Dask workers of this scheduler.")
+    ] = None,
+    case_seconds: Annotated[float | None, typer.Option(min=0.1, help="Limit of a case.")] = None,
+    cell_seconds: Annotated[float | None, typer.Option(min=0.1, help="Limit of a cell.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=1, help="Limit of a submission.")] = None,
+    memory: Annotated[int | None, typer.Option(min=64, help="MiB for a submission.")] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Rerun what ran out of time or was killed.")
+    ] = False,
+    trust: Annotated[
+        bool,
+        typer.Option("--trust-submissions", help="Run them even where they cannot be shut in."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
     root: Root = None,
 ) -> None:
-    """Grades a class: gradebook, autograded notebooks, feedback, CSV and JSON."""
-    from autograder.grading import GradingError, grade
-    from autograder.notebooks import SourceError
+    """Grades a class: gradebook, autograded notebooks, feedback, CSV and JSON.
+
+    May be stopped or killed at any moment: the same command goes on from there. Limits that are
+    not given are those of c.Limits in nbgrader_config.py.
+    """
+    from autograder.engine import EngineError
+    from autograder.grading import GradingError, Stopped, grade
+    from autograder.marking import Limits
+    from autograder.notebooks import SourceError, course_root, settings
     from autograder.pack import PackError
     from autograder.tables import summary
 
+    given = {"case": case_seconds, "cell": cell_seconds, "submission": seconds}
     try:
-        grades = grade(submitted, to, jobs, references, root, progress=not as_json)
-    except (GradingError, PackError, SourceError) as error:
+        limits = Limits.of(settings(course_root(root))).but(
+            {name: value for name, value in given.items() if value is not None}, memory
+        )
+        with _engine(cluster, trust, limits) as engine:
+            grades = grade(
+                submitted,
+                to,
+                jobs,
+                references,
+                root,
+                progress=not as_json,
+                engine=engine,
+                limits=limits,
+                again=again,
+            )
+    except (EngineError, GradingError, PackError, SourceError) as error:
         _stop(str(error))
+    except Stopped as stopped:
+        _err.print(f"autograder: {stopped}", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(130) from None
     if as_json:
         print((to / "grades.json").read_text(encoding="utf-8"), end="")
     else:
         _out.print(summary(grades.rows))
         print(f"Grades: {to / 'grades.csv'}, {to / 'grades.json'}, {to / 'gradebook.db'}")
         print(f"For learners: {to / 'feedback'}")
+        print(f"What to explain again: autograder report {to}")
+
+
+def _engine(cluster: str | None, trust: bool, limits: Any) -> Any:
+    from autograder.engine import ForkEngine
+
+    if cluster is None:
+        return ForkEngine(trust, limits.bounds)
+    from autograder.cluster import ClusterEngine
+
+    return ClusterEngine(cluster, trust, limits.bounds)
+
+
+@app.command("doctor")
+def doctor_command(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Tells what this machine offers, and how to get what is missing. Exit 1: cannot grade."""
+    from autograder.doctor import examine
+
+    found = examine()
+    if as_json:
+        print(json.dumps(found.to_json(), indent=1))
+    else:
+        _out.print(found.table())
+        for line in found.advice():
+            _out.print(line, markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(0 if found.can_grade else 1)
+
+
+@app.command("report")
+def report_command(
+    graded: Annotated[Path, typer.Argument(help="The folder that autograder grade wrote.")],
+    to: Annotated[
+        Path | None, typer.Option(help="The page; report.html in that folder where not given.")
+    ] = None,
+) -> None:
+    """Writes the class report: one HTML page with all that a class shows."""
+    from autograder.report import ReportError, write_report
+
+    try:
+        path = write_report(graded, to)
+    except ReportError as error:
+        _stop(str(error))
+    print(f"Report: {path}")
+
+
+@app.command("export")
+def export_command(
+    graded: Annotated[Path, typer.Argument(help="The folder that `autograder grade` wrote.")],
+    form: Annotated[str, typer.Option("--format", help="canvas or moodle.")],
+    roster: Annotated[
+        Path | None,
+        typer.Option(help="The LMS's own CSV, whose students and columns are carried over."),
+    ] = None,
+    assignment: Annotated[
+        list[str] | None, typer.Option(help="Which; all where none is named (Moodle: one).")
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="The CSV; <format>.csv in that folder where not given.")
+    ] = None,
+) -> None:
+    """Writes the grades as a CSV that Canvas or Moodle imports."""
+    from autograder.exports import ExportError, export
+
+    try:
+        written = export(graded, form, roster, to, assignment or ())
+    except ExportError as error:
+        _stop(str(error))
+    for line in written.notes:
+        _out.print(line, markup=False, highlight=False, soft_wrap=True)
+    print(f"{written.path}: {written.students} students")
 
 
 def _seed(text: str) -> int:

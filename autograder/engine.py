@@ -4,31 +4,42 @@ Grading hands an :class:`Engine` a :class:`Job` and gets a :class:`Transcript`: 
 out, and the raw bytes that each ``check`` sent. Nothing of what comes back is trusted: frames,
 sizes and outputs are bounded and rebuilt here, and the bytes are judged by someone else.
 
-:class:`ProcessEngine` runs every submission in a process of its own, under a time limit.
+:class:`ForkEngine` keeps a warm fork server per assignment (:mod:`autograder.server`), which runs
+every submission in a process of its own, shut in by :mod:`autograder.sandbox`.
 """
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import itertools
 import json
 import os
 import selectors
+import shutil
 import signal
+import site
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import nbformat
 from nbformat import NotebookNode
 
+from autograder import isolation
 from autograder.outcomes import MAX_BYTES as MAX_OUTCOMES
+from autograder.sandbox import TEMPORARY, Bounds, bubblewrap, missing
 from autograder.worker import CELL, END, HEADER, OUTCOMES
 
 MAX_CELL = 64 * 1024 * 1024  # one cell's outputs as JSON
 MAX_TOTAL = 128 * 1024 * 1024  # everything that one submission may send
+_GRACE = 3.0  # seconds that a cell gets beyond its limit, to be interrupted in
 _LAST_WORDS = 4000  # bytes of standard error kept for the case that the process dies
 
 
@@ -51,7 +62,9 @@ class Job:
         hidden: whether hidden cases run too.
         case_seconds, cell_seconds, seconds: time limits of a case, a cell, the whole submission.
             Once something has run out of time, the later cells that are not graded get less.
-        budget: ``WORKBOOK_BUDGET`` for the cells that train.
+        assignment: its name; one fork server serves all submissions of one.
+        modules: what the course's notebook imports, for the server to load beforehand.
+        files: what the assignment ships beside its notebook, by relative path.
     """
 
     cells: Sequence[Cell]
@@ -60,11 +73,32 @@ class Job:
     case_seconds: float = 5.0
     cell_seconds: float = 20.0
     seconds: float = 60.0
-    budget: str = "smoke"
+    assignment: str = ""
+    modules: tuple[str, ...] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The job as plain JSON values, as :mod:`autograder.worker` reads it."""
-        return asdict(self)
+        files = {name: base64.b64encode(data).decode() for name, data in self.files.items()}
+        return {
+            "cells": [vars(cell) for cell in self.cells],
+            "seed": self.seed,
+            "hidden": self.hidden,
+            "case_seconds": self.case_seconds,
+            "cell_seconds": self.cell_seconds,
+            "seconds": self.seconds,
+            "assignment": self.assignment,
+            "modules": list(self.modules),
+            "files": files,
+        }
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Job:
+        """What :meth:`to_json` gave."""
+        files = {name: base64.b64decode(data) for name, data in raw["files"].items()}
+        cells = [Cell(**cell) for cell in raw["cells"]]
+        modules = tuple(raw["modules"])
+        return cls(**{**raw, "cells": cells, "modules": modules, "files": files})
 
 
 @dataclass
@@ -74,7 +108,8 @@ class CellResult:
     Attributes:
         outputs: as a notebook holds them.
         messages: the bytes that its checks sent, unjudged.
-        status: ok, error or timeout; None where the cell did not end.
+        status: ok, error or timeout; killed where it took the process with it; None where the
+            cell did not end.
         seconds: how long it ran.
     """
 
@@ -92,13 +127,20 @@ class Transcript:
         cells: by cell id; cells that were never reached are there too, without a status.
         status: finished; timeout: its time was over; killed: its process died before the end.
         note: one sentence on what happened, empty where it finished.
-        seconds: how long it took, the start of its process included.
+        seconds: how long it took, from the request to the end of its last process.
+        peak: bytes of memory that it took beyond the interpreter's own.
+        settled: whether running it again can be expected to give the same.
+        one_cell: whether the cell that it stopped in is to blame, so that without it the others
+            may well run: it never ended, or took the process with it.
     """
 
     cells: dict[str, CellResult]
     status: str
     note: str = ""
     seconds: float = 0.0
+    peak: int = 0
+    settled: bool = True
+    one_cell: bool = False
 
     @property
     def stopped_in(self) -> str | None:
@@ -106,72 +148,277 @@ class Transcript:
         return next((name for name, cell in self.cells.items() if cell.status is None), None)
 
 
+class EngineError(Exception):
+    """Submissions cannot be run at all; the text says why and what to do next."""
+
+
 class Engine(Protocol):
     """Runs submissions. ``run`` may be called from several threads at once."""
 
     def run(self, job: Job) -> Transcript:
-        """Runs one submission; whatever it does, a transcript comes back."""
+        """Runs one submission; whatever it does, a transcript comes back.
+
+        Raises:
+            EngineError: no submission can be run here.
+        """
 
 
-class ProcessEngine:
-    """Runs every submission in a fresh process with its own session and working folder."""
+class ForkEngine:
+    """Runs every submission in a child of a warm fork server, shut in as the machine allows.
+
+    Use it as a context manager, or call :meth:`close`: servers stay until then.
+
+    Args:
+        trust: whether to run submissions that cannot be shut in.
+        bounds: memory, files and processes of each submission.
+        layers: of isolation; those that hold on this machine where None.
+    """
+
+    def __init__(
+        self,
+        trust: bool = False,
+        bounds: Bounds | None = None,
+        layers: Sequence[str] | None = None,
+    ) -> None:
+        self.trust = trust
+        self.bounds = bounds or Bounds()
+        self._layers = None if layers is None else tuple(layers)
+        self._servers: dict[str, _Server] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> ForkEngine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the servers, and with them whatever they still run."""
+        with self._lock:
+            for server in self._servers.values():
+                server.close()
+            self._servers.clear()
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers of isolation that are used.
+
+        Raises:
+            EngineError: they are too few to run code that nobody has read.
+        """
+        if self._layers is None:
+            self._layers = isolation.holding()
+        lacking = missing(self._layers)
+        if lacking and not self.trust:
+            raise EngineError(isolation.refusal(lacking))
+        return self._layers
 
     def run(self, job: Job) -> Transcript:
         """Runs one submission; see :class:`Engine`."""
         began = time.monotonic()
-        reader, writer = os.pipe()
-        try:
-            with (
-                tempfile.TemporaryDirectory(
-                    prefix="submission-", ignore_cleanup_errors=True
-                ) as folder,
-                tempfile.TemporaryFile() as stdin,
-            ):
-                stdin.write(json.dumps(job.to_json()).encode())
-                stdin.seek(0)
-                work = os.path.join(folder, "work")
-                os.mkdir(work)
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "autograder.worker", str(writer)],
-                    stdin=stdin,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.PIPE,
-                    pass_fds=[writer],
-                    cwd=work,
-                    env=environment(job, folder),
-                    start_new_session=True,
+        for _ in range(2):
+            # The server dies only where the machine ends it, for want of memory for one.
+            with contextlib.suppress(_ServerDied):
+                transcript = self._server(job).run(job)
+                transcript.seconds = round(time.monotonic() - began, 3)
+                return transcript
+        cells = {cell.id: CellResult() for cell in job.cells}
+        note = "The notebook was stopped: the server that runs it died, twice."
+        return Transcript(cells, "killed", note, settled=False)
+
+    def _server(self, job: Job) -> _Server:
+        with self._lock:
+            server = self._servers.get(job.assignment)
+            if server is None or server.dead:
+                for name, other in list(self._servers.items()):
+                    if other.dead or not other.busy:
+                        other.close()
+                        del self._servers[name]
+                server = _Server(job, self.layers, self.bounds)
+                self._servers[job.assignment] = server
+            return server
+
+
+class _ServerDied(Exception):
+    """The fork server is gone, and with it what it ran."""
+
+
+class _Server:
+    """A fork server, as the process that grades sees it."""
+
+    def __init__(self, job: Job, layers: Sequence[str], bounds: Bounds) -> None:
+        self.dead = False
+        self.busy = 0
+        self._ended: dict[int, dict[str, Any]] = {}
+        self._started: set[int] = set()
+        self._numbers = itertools.count()
+        self._changed = threading.Condition()
+        self._asking = threading.Lock()
+        self._folder = tempfile.mkdtemp(prefix="submissions-")
+        view = isolation.view(job.assignment)
+        settings = {
+            "layers": list(layers),
+            "view": view.to_json(),
+            "bounds": vars(bounds),
+            "folder": self._folder,
+            "modules": list(job.modules),
+        }
+        self._control, theirs = socket.socketpair()
+        with theirs, tempfile.TemporaryFile() as said:
+            command = [sys.executable, "-P", "-m", "autograder.server"]
+            command += [str(theirs.fileno()), json.dumps(settings)]
+            if "bubblewrap" in layers:
+                command = [*bubblewrap(view), *command]
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                pass_fds=[theirs.fileno()],
+                cwd=self._folder,
+                env=environment(),
+                start_new_session=True,
+            )
+            theirs.close()
+            self._lines = self._control.makefile("rb")
+            answer = self._answer()
+            if "ready" not in answer:
+                self._process.kill()
+                self._process.wait()
+                said.seek(0)
+                why = answer.get("failed") or _last_line(said.read())
+                self.close()
+                raise EngineError(
+                    f"The server that runs submissions did not start ({why}). "
+                    "autograder doctor says what this machine offers."
                 )
-                os.close(writer)
-                writer = -1
-                receiver = Receiver(job)
-                try:
-                    status, note = _follow(process, reader, receiver, began + job.seconds, job)
-                finally:
-                    _end(process)
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def close(self) -> None:
+        """Hangs up; the server ends what it runs, and itself."""
+        self.dead = True
+        with contextlib.suppress(OSError):
+            self._control.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)
+        self._process.kill()
+        self._process.wait()
+        self._lines.close()
+        self._control.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _answer(self) -> dict[str, Any]:
+        try:
+            line = self._lines.readline()
+        except (OSError, ValueError):
+            return {}
+        return json.loads(line) if line else {}
+
+    def _listen(self) -> None:
+        while answer := self._answer():
+            with self._changed:
+                if "started" in answer:
+                    self._started.add(answer["started"])
+                else:
+                    self._ended[answer["ended"]] = answer
+                self._changed.notify_all()
+        with self._changed:
+            self.dead = True
+            self._changed.notify_all()
+
+    def run(self, job: Job) -> Transcript:
+        """Runs a submission; raises :class:`_ServerDied`."""
+        number = next(self._numbers)
+        receiver = Receiver(job)
+        self.busy += 1
+        try:
+            deadline = time.monotonic() + job.seconds
+            reader, writer = os.pipe()
+            errors, their_errors = os.pipe()
+            with os.fdopen(reader, "rb"), os.fdopen(errors, "rb"):
+                with tempfile.TemporaryFile() as file:
+                    file.write(json.dumps(job.to_json()).encode())
+                    file.seek(0)
+                    try:
+                        self._start(number, job.seconds, [file.fileno(), writer, their_errors])
+                    finally:
+                        os.close(writer)
+                        os.close(their_errors)
+                status, note, said = _follow(
+                    reader, errors, receiver, deadline, job, lambda: number in self._ended
+                )
+                ended = self._end(number)
         finally:
-            os.close(reader)
-            if writer >= 0:
-                os.close(writer)
-        return Transcript(receiver.results, status, note, round(time.monotonic() - began, 3))
+            self.busy -= 1
+        settled, one_cell = True, status in ("died", "hung")
+        if "failed" in ended:
+            raise EngineError(
+                f"A submission cannot be shut in ({ended['failed']}). "
+                "autograder doctor says what this machine offers."
+            )
+        if status == "died":
+            status, note = "killed", _how_it_died(ended, said)
+            # Nobody knows who killed it; the machine, perhaps, for want of memory.
+            settled = ended["signal"] != signal.SIGKILL or bool(ended["reason"])
+        if status == "hung":
+            status = "timeout"
+        return Transcript(
+            receiver.results,
+            status,
+            note,
+            peak=ended["peak"],
+            settled=settled,
+            one_cell=one_cell,
+        )
+
+    def _start(self, number: int, seconds: float, descriptors: list[int]) -> None:
+        said = json.dumps({"run": number, "seconds": seconds}).encode() + b"\n"
+        # One at a time: descriptors must not run together.
+        with self._asking:
+            try:
+                socket.send_fds(self._control, [said], descriptors)
+            except OSError as error:
+                raise _ServerDied from error
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: self.dead or number in self._started or number in self._ended
+                )
+                self._started.discard(number)
+
+    def _end(self, number: int) -> dict[str, Any]:
+        """Has a submission ended, and waits until nothing of it is left."""
+        with contextlib.suppress(OSError):
+            self._control.sendall(json.dumps({"kill": number}).encode() + b"\n")
+        with self._changed:
+            self._changed.wait_for(lambda: self.dead or number in self._ended)
+            if number not in self._ended:
+                raise _ServerDied
+            return self._ended.pop(number)
 
 
-def environment(job: Job, folder: str) -> dict[str, str]:
-    """The environment of a process that runs a submission: what it needs, and no secrets."""
-    kept = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "MPLCONFIGDIR")
-    inherited = {
+def environment() -> dict[str, str]:
+    """The environment of the processes that run submissions: what they need, and no secrets."""
+    kept = {
         name: value
         for name, value in os.environ.items()
-        if name in kept or name.startswith(("LC_", "COVERAGE_", "COV_CORE_"))
+        if name in ("PATH", "LANG") or name.startswith("LC_")
     }
+    if site.ENABLE_USER_SITE:
+        kept["PYTHONUSERBASE"] = site.getuserbase()
     return {
-        **inherited,
-        "WORKBOOK_BUDGET": job.budget,
+        **kept,
+        "HOME": f"{TEMPORARY}/home",
+        "USER": "learner",
+        "TMPDIR": TEMPORARY,
+        "WORKBOOK_BUDGET": "smoke",
         "WORKBOOK_GRADING": "1",
         "WORKBOOK_STATIC": "1",
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-        "IPYTHONDIR": os.path.join(folder, "ipython"),
+        "MPLCONFIGDIR": f"{TEMPORARY}/matplotlib",
+        "IPYTHONDIR": f"{TEMPORARY}/ipython",
         "PYTHONHASHSEED": "0",
         "PYTHONUTF8": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
@@ -195,6 +442,7 @@ class Receiver:
     def __init__(self, job: Job) -> None:
         self.results = {cell.id: CellResult() for cell in job.cells}
         self.ended = False
+        self.count = 0  # of the cells that have ended
         self._order = list(self.results)
         self._buffer = bytearray()
         self._received = 0
@@ -242,6 +490,7 @@ class Receiver:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BrokenProtocol("it sent a cell's outputs malformed") from error
         cell.status, cell.seconds = status, seconds
+        self.count += 1
 
 
 def _rebuilt(output: Mapping[str, Any]) -> NotebookNode:
@@ -279,48 +528,65 @@ def _text(value: Any) -> str:
     return value.encode("utf-8", "replace").decode("utf-8")
 
 
-# ---- the process -----------------------------------------------------------------------------
+# ---- following -------------------------------------------------------------------------------
 
 
 def _follow(
-    process: subprocess.Popen[bytes],
     reader: int,
+    errors: int,
     receiver: Receiver,
     deadline: float,
     job: Job,
-) -> tuple[str, str]:
-    """Reads until the submission ends, dies, misbehaves or runs out of time."""
-    assert process.stderr is not None
-    errors = process.stderr.fileno()
+    over: Callable[[], bool],
+) -> tuple[str, str, bytes]:
+    """Reads until the submission ends, dies, misbehaves or runs out of time.
+
+    Without a process namespace, what it started may keep its pipe open when it is gone itself;
+    ``over`` tells.
+
+    Returns:
+        The status (``hung`` in a cell that cannot be interrupted, ``died`` where its pipe was
+        closed before the end, or one of a :class:`Transcript`), a note, and its last words.
+    """
     last_words = b""
+    count, began = 0, time.monotonic()
     with selectors.DefaultSelector() as selector:
         for fd in (reader, errors):
             os.set_blocking(fd, False)
             selector.register(fd, selectors.EVENT_READ)
         while not receiver.ended:
-            left = deadline - time.monotonic()
+            now = time.monotonic()
+            left = deadline - now
             if left <= 0:
-                return "timeout", f"The notebook ran longer than {job.seconds:g} seconds."
-            # A process that the submission started may keep the pipe open after its own death,
-            # so the end of the process itself is looked for too.
-            dead = process.poll() is not None
-            ready = [key.fd for key, _ in selector.select(0 if dead else min(left, 0.2))]
-            for fd in ready:
-                data = _read(fd)
+                note = f"The notebook ran longer than {job.seconds:g} seconds."
+                return "timeout", note, last_words
+            if receiver.count > count:
+                count, began = receiver.count, now
+            hangs = began + job.cell_seconds + _GRACE - now
+            if hangs <= 0:
+                note = f"The cell did not end within {job.cell_seconds:g} seconds."
+                return "hung", note, last_words
+            gone = over()
+            ready = selector.select(0 if gone else min(left, hangs, 0.5))
+            if gone and not ready:
+                return "died", "", last_words
+            for key, _ in ready:
+                data = _read(key.fd)
                 if data is None:
                     continue
-                if not data:
-                    selector.unregister(fd)
-                elif fd == errors:
+                if key.fd == errors:
                     last_words = (last_words + data)[-_LAST_WORDS:]
-                else:
-                    try:
-                        receiver.feed(data)
-                    except BrokenProtocol as error:
-                        return "killed", f"The notebook was stopped: {error}."
-            if dead and not ready:
-                return "killed", _how_it_died(process.returncode, last_words)
-    return "finished", ""
+                    if not data:
+                        selector.unregister(errors)
+                    continue
+                if not data:
+                    last_words += _read(errors) or b""
+                    return "died", "", last_words[-_LAST_WORDS:]
+                try:
+                    receiver.feed(data)
+                except BrokenProtocol as error:
+                    return "killed", f"The notebook was stopped: {error}.", last_words
+    return "finished", "", last_words
 
 
 def _read(fd: int) -> bytes | None:
@@ -331,23 +597,20 @@ def _read(fd: int) -> bytes | None:
         return None
 
 
-def _how_it_died(code: int, last_words: bytes) -> str:
-    if code < 0:
-        name = signal.Signals(-code).name if -code in list(signal.Signals) else str(-code)
-        said = f"signal {name}"
+def _how_it_died(ended: Mapping[str, Any], last_words: bytes) -> str:
+    if ended["reason"]:
+        return f"The notebook was stopped: {ended['reason']}."
+    number = ended["signal"]
+    if number:
+        known = number in list(signal.Signals)
+        said = f"signal {signal.Signals(number).name if known else number}"
     else:
-        said = f"exit status {code}"
-    lines = last_words.decode("utf-8", "replace").strip().splitlines()
-    tail = f"; its last words: {lines[-1][:200]}" if lines else ""
+        said = f"exit status {ended['code']}"
+    last = _last_line(last_words)
+    tail = f"; its last words: {last[:200]}" if last else ""
     return f"The notebook's process died ({said}{tail})."
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kills the process and whatever it started in its session."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        process.kill()
-    process.wait()
-    if process.stderr is not None:
-        process.stderr.close()
+def _last_line(said: bytes) -> str:
+    lines = said.decode("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else ""

@@ -131,9 +131,10 @@ class UnknownExercise(KeyError):
         return str(self.args[0])
 
 
-def chapters() -> list[str]:
+@functools.cache
+def chapters() -> tuple[str, ...]:
     """The chapters that have exercises, in order."""
-    return sorted(path.stem for path in EXERCISES.glob("[0-9]*.py"))
+    return tuple(sorted(path.stem for path in EXERCISES.glob("[0-9]*.py")))
 
 
 def fingerprint(chapter: str) -> str:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
-import json
-import shutil
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+import logging
+import os
+import sqlite3
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nbgrader.utils import compute_checksum
+from sqlalchemy import text, true
 from traitlets.config import Config
 
 from autograder import notebooks, release
 from autograder.assignment import Assignment, GradingError, load_assignment, load_pack
-from autograder.marking import Graded
+from autograder.feedback import Pages
+from autograder.marking import Graded, keep
 from autograder.notebooks import Chapter, SourceError
 
 # Inside the folder of a class: what earlier runs gave, by hash.
@@ -59,6 +63,9 @@ class Gradebook:
         Raises:
             GradingError: a source or a pack is unusable, or the gradebook is another edition's.
         """
+        # Readers such as formgrader and the writer do not wait for each other then.
+        with contextlib.closing(sqlite3.connect(self.folder / "gradebook.db")) as database:
+            database.execute("PRAGMA journal_mode=WAL")
         # First, because it is quick and the most likely to fail.
         packs = {chapter.name: load_pack(chapter.name, references) for chapter in chapters}
         try:
@@ -75,138 +82,339 @@ class Gradebook:
             (self.folder / "source" / name).mkdir(parents=True, exist_ok=True)
         return {name: load_assignment(name, self.work, pack) for name, pack in packs.items()}
 
-    def record(
-        self,
-        results: Mapping[Submission, Graded],
-        bar: Callable[[str, int], Callable[[], None]],
-    ) -> list[str]:
-        """Writes grades, autograded notebooks and feedback pages, over those that are there.
+    def writer(self, assignments: Mapping[str, Assignment]) -> Writer:
+        """What writes results into the gradebook, one after the other."""
+        return Writer(self, assignments)
 
-        Manual grades and comments stay; nbgrader marks such grades for another look.
-
-        Args:
-            results: of all submissions.
-            bar: title and total -> what advances the progress shown.
-
-        Returns:
-            What nbgrader refused, one sentence each.
-        """
-        from nbgrader.converters import Autograde, GenerateFeedback
-
-        texts = {}
-        for entry, graded in results.items():
-            folder = self.work / "submitted" / entry.student / entry.assignment
-            folder.mkdir(parents=True)
-            texts[entry] = notebooks.write(graded.notebook)
-            (folder / f"{entry.assignment}.ipynb").write_text(texts[entry], encoding="utf-8")
-            _copy_timestamp(entry.path.parent, folder)
-        names = sorted({entry.assignment for entry in results})
-        advance = bar("Recording", len(results))
-        refusals: list[str] = []
-        for name in names:
-            config = self._config(name, advance)
-            config.BaseConverter.force = True
-            refusals += _convert(Autograde, config)
-
-        # A page takes nbgrader half a second and more, so those that would come out the same stay.
-        states = self._states(texts)
-        stale = self._forget_stale_pages(states)
-        advance = bar("Feedback", len(stale))
-        for name in names:
-            refusals += _convert(GenerateFeedback, self._config(name, advance))
-        self._pages.parent.mkdir(exist_ok=True)
-        self._pages.write_text(json.dumps(states, indent=1), encoding="utf-8")
-        return refusals
-
-    @property
-    def _pages(self) -> Path:
-        """What every feedback page was made from, by hash."""
-        return self.folder / CACHE / "feedback.json"
-
-    def _states(self, texts: Mapping[Submission, str]) -> dict[str, str]:
-        """For every feedback page a hash of what it shows: notebook, grades, comments, penalty."""
-        from nbgrader.api import Gradebook as Database
-        from nbgrader.api import MissingEntry
-
-        states = {}
-        with Database(self.database) as database:
-            for entry, text in texts.items():
-                shown: list[Any] = [hashlib.sha256(text.encode()).hexdigest()]
-                with contextlib.suppress(MissingEntry):
-                    recorded = database.find_submission_notebook(
-                        entry.assignment, entry.assignment, entry.student
-                    )
-                    shown.append(recorded.late_submission_penalty)
-                    shown += sorted([g.name, g.score, g.max_score] for g in recorded.grades)
-                    shown += sorted([c.name, str(c.comment)] for c in recorded.comments)
-                digest = hashlib.sha256(json.dumps(shown).encode()).hexdigest()
-                states[f"{entry.student}/{entry.assignment}"] = digest
-        return states
-
-    def _forget_stale_pages(self, states: Mapping[str, str]) -> list[str]:
-        """Deletes the pages that must be made anew, and names all that nbgrader will make."""
-        try:
-            before = dict(json.loads(self._pages.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            before = {}
-        made = []
-        for page, state in states.items():
-            folder = self.folder / "feedback" / page
-            if before.get(page) != state:
-                shutil.rmtree(folder, ignore_errors=True)
-            if not folder.exists():
-                made.append(page)
-        return made
-
-    def _config(self, assignment: str, advance: Callable[[], None]) -> Config:
-        """The course's nbgrader settings, with the folders of this run."""
+    def settings(self) -> Config:
+        """The course's nbgrader settings, without those that name a place or narrow a choice."""
         config = notebooks.settings(self.root)
         for name in list(config.CourseDirectory):
-            # Whatever names a place or narrows the choice is this run's own.
             if name not in ("course_id", "ignore", "groupshared"):
                 del config.CourseDirectory[name]
         config.CourseDirectory.root = str(self.folder)
-        config.CourseDirectory.source_directory = f"{self.work.name}/source"
-        config.CourseDirectory.submitted_directory = f"{self.work.name}/submitted"
         config.CourseDirectory.db_url = self.database
-        config.CourseDirectory.assignment_id = assignment
-        # The notebooks have been put together, run and judged: nbgrader only records them.
-        config.Autograde.sanitize_preprocessors = []
-        config.Autograde.autograde_preprocessors = [
-            "nbgrader.preprocessors.LimitOutput",
-            "nbgrader.preprocessors.SaveAutoGrades",
-            "nbgrader.preprocessors.AssignLatePenalties",
-            "nbgrader.preprocessors.CheckCellMetadata",
-        ]
-        config.BaseConverter.post_convert_hook = lambda **_: advance()
         return config
 
 
-def _convert(converter: type, config: Config) -> list[str]:
-    """Runs one of nbgrader's converters; returns what it could not do, one sentence each."""
-    from nbgrader.converters.base import NbGraderException
-    from nbgrader.coursedir import CourseDirectory
-    from sqlalchemy.exc import SAWarning
+class Writer:
+    """Writes grades, autograded notebooks and feedback pages, over those that are there.
 
-    with release.tools_on_path(), warnings.catch_warnings(), release.kept_log() as (log, said):
-        # nbgrader's own queries cause them; an instructor can do nothing about it.
-        warnings.simplefilter("ignore", SAWarning)
-        course = CourseDirectory(config=config, log=log)
+    Manual grades and comments stay; nbgrader marks such grades for another look. What is there
+    already, made from the same, is left alone. Whenever the process is killed, each submission is
+    in the gradebook whole or not at all, and the next run makes up for it: what a row was made
+    from is written with it, in one transaction.
+
+    Use it as a context manager.
+    """
+
+    def __init__(self, gradebook: Gradebook, assignments: Mapping[str, Assignment]) -> None:
+        self._book = gradebook
+        self._assignments = assignments
+        self._config = gradebook.settings()
+        self._waiting: list[_Entry] = []
+
+    def __enter__(self) -> Writer:
+        from nbgrader.api import Gradebook as Database
+
+        with release.tools_on_path():
+            self._database = Database(self._book.database)
+        self._db = self._database.db
+        self._db.execute(text(_MADE_FROM))
+        self._db.commit()
+        self._known = {name: _Known(self._db, name) for name in self._assignments}
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
         try:
-            converter(coursedir=course, config=config, log=log).start()
-        except NbGraderException as error:
-            reasons = [text.splitlines()[-1] for text in said if text.startswith("Traceback")]
-            return [f"nbgrader {converter.__name__}: {text}" for text in reasons or [str(error)]]
-    return []
+            if kind is None:
+                self.flush()
+        finally:
+            self._database.close()
+
+    @functools.cached_property
+    def _pages(self) -> Pages:
+        return Pages(self._config)
+
+    def add(self, submission: Submission, graded: Graded) -> None:
+        """Takes a result; it is in the gradebook after the next :meth:`flush`."""
+        stamp = _timestamp(submission.path.parent)
+        known = self._known[submission.assignment]
+        digest = hashlib.sha256(graded.text.encode())
+        digest.update(repr((stamp, known.due, self._penalty_rules)).encode())
+        entry = _Entry(submission, graded, stamp, digest.hexdigest())
+        if known.made_from.get(submission.student) == entry.made_from and self._is_written(entry):
+            self._feedback([entry])
+            return
+        self._waiting.append(entry)
+        if len(self._waiting) >= _AT_ONCE:
+            self.flush()
+
+    @functools.cached_property
+    def _penalty_rules(self) -> str:
+        return repr(sorted(self._config.AssignLatePenalties.items())) + repr(
+            sorted(self._config.LateSubmissionPlugin.items())
+        )
+
+    def _folder(self, kind: str, submission: Submission) -> Path:
+        return self._book.folder / kind / submission.student / submission.assignment
+
+    def _is_written(self, entry: _Entry) -> bool:
+        path = self._folder("autograded", entry.submission)
+        return (path / f"{entry.submission.assignment}.ipynb").is_file()
+
+    def flush(self) -> None:
+        """Writes what was added: the notebooks, then the gradebook, then the pages."""
+        entries, self._waiting = self._waiting, []
+        if not entries:
+            return
+        for entry in entries:
+            self._write_notebook(entry)
+        for entry in entries:
+            self._enter(entry)
+        self._db.commit()
+        for entry in entries:
+            # Such rows are finished only when the penalty stands beside them.
+            if entry.stamp and self._known[entry.submission.assignment].due:
+                self._penalize(entry)
+            self._note(entry)
+        self._db.commit()
+        self._feedback(entries)
+
+    def _write_notebook(self, entry: _Entry) -> None:
+        folder = self._folder("autograded", entry.submission)
+        folder.mkdir(parents=True, exist_ok=True)
+        keep(folder / f"{entry.submission.assignment}.ipynb", entry.graded.text)
+        if entry.stamp:
+            keep(folder / "timestamp.txt", entry.stamp)
+
+    def _enter(self, entry: _Entry) -> None:
+        """Does to the tables what nbgrader's Autograde and SaveAutoGrades do."""
+        from nbgrader import api
+        from nbgrader.utils import determine_grade, parse_utc
+
+        known = self._known[entry.submission.assignment]
+        notebook_id = known.notebook_of(self._db, entry.submission.student)
+        when = parse_utc(entry.stamp) if entry.stamp else None
+        submitted = api.SubmittedAssignment.__table__
+        self._db.execute(
+            submitted.update()
+            .where(submitted.c.id == known.submissions[entry.submission.student])
+            .values(timestamp=when)
+        )
+        grades, comments = api.Grade.__table__, api.Comment.__table__
+        for cell in entry.graded.notebook.cells:
+            mine = cell.metadata.get("nbgrader", {})
+            cell_ids = known.cells.get(mine.get("grade_id"), {})
+            if mine.get("grade") and "grade" in cell_ids:
+                score, _ = determine_grade(cell, _silent)
+                where = (grades.c.notebook_id == notebook_id) & (
+                    grades.c.cell_id == cell_ids["grade"]
+                )
+                # A score that a person gave stays, and is shown to the person again.
+                by_hand = grades.c.manual_score.is_not(None) if score is not None else true()
+                self._db.execute(
+                    grades.update()
+                    .where(where)
+                    .values(auto_score=score, needs_manual_grade=by_hand)
+                )
+            if mine.get("solution") and "solution" in cell_ids:
+                untouched = mine.get("checksum") == compute_checksum(cell)
+                where = (comments.c.notebook_id == notebook_id) & (
+                    comments.c.cell_id == cell_ids["solution"]
+                )
+                said = "No response." if untouched else None
+                self._db.execute(comments.update().where(where).values(auto_comment=said))
+
+    def _penalize(self, entry: _Entry) -> None:
+        """Takes off what nbgrader's plugin takes off for a late submission."""
+        from nbgrader.preprocessors import AssignLatePenalties
+
+        name = entry.submission.assignment
+        resources = {
+            "nbgrader": {
+                "notebook": name,
+                "assignment": name,
+                "student": entry.submission.student,
+                "db_url": self._book.database,
+            }
+        }
+        with release.kept_log() as (log, _), release.tools_on_path():
+            rules = AssignLatePenalties(config=self._config, log=log)
+            rules.preprocess(entry.graded.notebook, resources)
+
+    def _note(self, entry: _Entry) -> None:
+        values = {
+            "student": entry.submission.student,
+            "assignment": entry.submission.assignment,
+            "made_from": entry.made_from,
+        }
+        self._db.execute(text(_NOTE), values)
+        self._known[entry.submission.assignment].made_from[entry.submission.student] = (
+            entry.made_from
+        )
+
+    def _feedback(self, entries: Sequence[_Entry]) -> None:
+        for entry in entries:
+            submission = entry.submission
+            notebook_id = self._known[submission.assignment].notebooks[submission.student]
+            scores, comments, penalty = _shown(self._db, notebook_id)
+            shown = repr((entry.made_from, sorted(scores.items()), comments, penalty))
+            state = f"<!-- {hashlib.sha256(shown.encode()).hexdigest()} -->\n"
+            path = self._folder("feedback", submission) / f"{submission.assignment}.html"
+            if _ends_with(path, state):
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            page = self._pages.page(
+                entry.graded.notebook,
+                submission.assignment,
+                submission.student,
+                scores,
+                comments,
+                penalty,
+            )
+            keep(path, f"{page}\n{state}")
+        self._db.commit()
 
 
-def _copy_timestamp(folder: Path, to: Path) -> None:
-    """Takes over when a submission was handed in, for nbgrader's late penalties."""
+# In the gradebook beside nbgrader's own tables: what each submission's rows were made from.
+_MADE_FROM = """
+CREATE TABLE IF NOT EXISTS workbook_made_from (
+    student TEXT, assignment TEXT, made_from TEXT, PRIMARY KEY (student, assignment)
+)
+"""
+_NOTE = "INSERT OR REPLACE INTO workbook_made_from VALUES (:student, :assignment, :made_from)"
+_AT_ONCE = 20  # submissions in a transaction
+_silent = logging.Logger("silent", level=logging.CRITICAL + 1)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A result on its way into the gradebook."""
+
+    submission: Submission
+    graded: Graded
+    stamp: str
+    made_from: str
+
+
+class _Known:
+    """What the gradebook holds about an assignment: ids by name."""
+
+    def __init__(self, db: Any, name: str) -> None:
+        from nbgrader import api
+
+        self._name = name
+        assignment = db.query(api.Assignment).filter(api.Assignment.name == name).one()
+        notebook = next(book for book in assignment.notebooks if book.name == name)
+        self._assignment_id, self._notebook_id = assignment.id, notebook.id
+        self.due = str(assignment.duedate or "")
+        self.cells: dict[str, dict[str, str]] = {}
+        self._blank: dict[str, list[str]] = {"grade": [], "comment": []}
+        for kind, cells in (
+            ("grade", notebook.grade_cells),
+            ("solution", notebook.solution_cells),
+            ("task", notebook.task_cells),
+        ):
+            for cell in cells:
+                self.cells.setdefault(cell.name, {})[kind] = cell.id
+                if kind != "solution":
+                    self._blank["grade"].append(cell.id)
+                if kind != "grade":
+                    self._blank["comment"].append(cell.id)
+        rows = db.execute(text(_SUBMITTED), {"assignment": self._assignment_id})
+        self.submissions, self.notebooks = {}, {}
+        for student, submission, book in rows:
+            self.submissions[student], self.notebooks[student] = submission, book
+        self.students = {row[0] for row in db.execute(text("SELECT id FROM student"))}
+        self.made_from = dict(
+            db.execute(
+                text("SELECT student, made_from FROM workbook_made_from WHERE assignment = :name"),
+                {"name": name},
+            ).fetchall()
+        )
+
+    def notebook_of(self, db: Any, student: str) -> str:
+        """The id of a student's submitted notebook; makes the rows where there are none."""
+        from nbgrader import api
+
+        if student in self.notebooks:
+            return self.notebooks[student]
+        # Another assignment of the same run may have made the student.
+        db.execute(text("INSERT OR IGNORE INTO student (id) VALUES (:id)"), {"id": student})
+        submission, notebook = api.new_uuid(), api.new_uuid()
+        db.execute(
+            api.SubmittedAssignment.__table__.insert(),
+            {"id": submission, "assignment_id": self._assignment_id, "student_id": student},
+        )
+        db.execute(
+            api.SubmittedNotebook.__table__.insert(),
+            {"id": notebook, "assignment_id": submission, "notebook_id": self._notebook_id},
+        )
+        for table, kind in ((api.Grade.__table__, "grade"), (api.Comment.__table__, "comment")):
+            rows = [
+                {"id": api.new_uuid(), "cell_id": cell, "notebook_id": notebook}
+                for cell in self._blank[kind]
+            ]
+            if rows:
+                db.execute(table.insert(), rows)
+        self.submissions[student], self.notebooks[student] = submission, notebook
+        return notebook
+
+
+_SUBMITTED = """
+SELECT a.student_id, a.id, n.id FROM submitted_assignment a
+JOIN submitted_notebook n ON n.assignment_id = a.id WHERE a.assignment_id = :assignment
+"""
+_GRADES = """
+SELECT c.name, g.auto_score, g.manual_score, g.extra_credit,
+       COALESCE(gc.max_score, tc.max_score, 0)
+FROM grade g JOIN base_cell c ON c.id = g.cell_id
+LEFT JOIN grade_cells gc ON gc.id = c.id LEFT JOIN task_cells tc ON tc.id = c.id
+WHERE g.notebook_id = :notebook
+"""
+_COMMENTS = """
+SELECT c.name, m.manual_comment, m.auto_comment
+FROM comment m JOIN base_cell c ON c.id = m.cell_id WHERE m.notebook_id = :notebook ORDER BY 1
+"""
+
+
+def _shown(
+    db: Any, notebook: str
+) -> tuple[dict[str, tuple[float, float]], dict[str, str | None], float | None]:
+    """What a feedback page shows of the gradebook: scores and maxima, comments, penalty."""
+    which = {"notebook": notebook}
+    scores = {}
+    for name, auto, manual, extra, most in db.execute(text(_GRADES), which):
+        earned = manual if manual is not None else auto
+        scores[name] = (0.0 if earned is None else earned + (extra or 0.0), most)
+    comments = {
+        name: manual if manual is not None else auto
+        for name, manual, auto in db.execute(text(_COMMENTS), which)
+    }
+    penalty = db.execute(
+        text("SELECT late_submission_penalty FROM submitted_notebook WHERE id = :notebook"), which
+    ).scalar()
+    return scores, comments, penalty
+
+
+def _ends_with(path: Path, text_: str) -> bool:
+    try:
+        with path.open("rb") as file:
+            file.seek(-len(text_), os.SEEK_END)
+            return file.read() == text_.encode()
+    except OSError:
+        return False
+
+
+def _timestamp(folder: Path) -> str:
+    """When a submission was handed in, as its ``timestamp.txt`` says; empty where none does."""
     from nbgrader.utils import parse_utc
 
     path = folder / "timestamp.txt"
     with contextlib.suppress(OSError, ValueError, OverflowError):
         if path.is_file() and not path.is_symlink() and path.stat().st_size < 200:
-            text = path.read_text(encoding="utf-8").strip()
-            if text and parse_utc(text):
-                (to / path.name).write_text(text, encoding="utf-8")
+            said = path.read_text(encoding="utf-8").strip()
+            if said and parse_utc(said):
+                return said
+    return ""

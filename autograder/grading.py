@@ -1,13 +1,17 @@
 """Grades a class: nbgrader's layout in; gradebook, autograded notebooks, feedback and tables out.
 
-First every submission is run and judged, several at once and without touching any database. Then
-one writer hands the results to nbgrader's own converters, which keep the gradebook, and at last
-the feedback pages are made.
+Submissions are run and judged, several at once and without touching any database, and every result
+is kept in a file of its own under a hash of what it was made from. One writer takes the results as
+they come, and brings gradebook, autograded notebooks and feedback pages up to date.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import functools
+import itertools
+import json
 import os
 import re
 import shutil
@@ -16,16 +20,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from autograder import notebooks, tables
 from autograder.assignment import Assignment, GradingError
-from autograder.engine import Engine, ProcessEngine
+from autograder.engine import Engine, ForkEngine
 from autograder.gradebook import CACHE, Gradebook, Submission
-from autograder.marking import Graded, Limits, grade_submission
+from autograder.marking import Graded, Limits, grade_submission, keep
 from autograder.notebooks import SourceError
 from autograder.tables import Row
 
-__all__ = ["Grades", "GradingError", "Limits", "find_submissions", "grade"]
+__all__ = ["Grades", "GradingError", "Limits", "Stopped", "find_submissions", "grade"]
 
 # Where nbgrader finds the course's copy and the executed submissions while it records them.
 _WORK = ".grading"
@@ -48,6 +53,10 @@ class Grades:
     seconds: float
 
 
+class Stopped(Exception):
+    """Grading was stopped; the text says how far it came and how to go on."""
+
+
 def grade(
     submitted: Path,
     to: Path = Path("graded"),
@@ -57,54 +66,149 @@ def grade(
     progress: bool = True,
     engine: Engine | None = None,
     limits: Limits | None = None,
+    again: bool = False,
+    trust: bool = False,
 ) -> Grades:
     """Grades ``SUBMITTED/<student>/<assignment>/<notebook>.ipynb``.
 
+    It may be stopped or killed at any moment: the next run goes on from there, and gives what an
+    uninterrupted one gives.
+
     Args:
         submitted: the folder of student folders.
-        to: gets ``gradebook.db``, ``autograded/``, ``feedback/``, ``grades.csv`` and
-            ``grades.json``. Grading again into the same folder keeps manual grades and comments.
+        to: gets ``gradebook.db``, ``autograded/``, ``feedback/``, ``grades.csv``,
+            ``grades.json`` and ``runs.json``. Grading again into the same folder keeps manual
+            grades and comments, and runs only what is new.
         jobs: how many submissions run at once; one per core where None.
         references: an instructor's reference pack; the public ones where None.
         root: the course; found from the current folder where None.
         progress: whether progress is shown on stderr.
-        engine: what runs the submissions; a :class:`ProcessEngine` where None.
-        limits: the time limits.
+        engine: what runs the submissions; a :class:`autograder.engine.ForkEngine` where None.
+        limits: the time limits; those of the course's settings where None.
+        again: run submissions again that ran out of time or were killed.
+        trust: run submissions even where they cannot be shut in.
 
     Raises:
         GradingError: there is nothing to grade, or nothing to grade it with.
+        Stopped: Ctrl-C.
     """
     began = time.monotonic()
     submitted, to = Path(submitted).absolute(), Path(to).resolve()
-    jobs = jobs or os.cpu_count() or 1
     try:
         chapters = {chapter.name: chapter for chapter in notebooks.chapters(root)}
+        entries = find_submissions(submitted, list(chapters))
+        chosen = [chapters[name] for name in chapters if name in {e.assignment for e in entries}]
+        limits = limits or Limits.of(notebooks.settings(chosen[0].root))
     except SourceError as error:
         raise GradingError(str(error)) from error
-    entries = find_submissions(submitted, list(chapters))
     if re.search(r"[*?\[\]]", str(to)):
         raise GradingError(
             f"{to} has a character that nbgrader takes for a pattern; choose another."
         )
     to.mkdir(parents=True, exist_ok=True)
-    work = to / _WORK
-    shutil.rmtree(work, ignore_errors=True)
-    chosen = [chapters[name] for name in chapters if name in {e.assignment for e in entries}]
-    book = Gradebook(to, work, chosen[0].root)
-    try:
-        with _bars(progress) as bar:
-            assignments = book.prepare(chosen, references)
-            advance = bar("Running", len(entries))
-            results = _run_all(entries, assignments, engine, limits, to / CACHE, jobs, advance)
-            notes = book.record(results, bar)
-    finally:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_only_one(to))
+        if engine is None:
+            # Before anything is written: it may refuse.
+            engine = stack.enter_context(ForkEngine(trust, limits.bounds))
+            _ = engine.layers
+        work = to / _WORK
+        stack.callback(shutil.rmtree, work, ignore_errors=True)
         shutil.rmtree(work, ignore_errors=True)
-    rows = list(_rows(results, assignments))
+        book = Gradebook(to, work, chosen[0].root)
+        assignments = book.prepare(chosen, references)
+        bar = stack.enter_context(_bar(progress, len(entries)))
+        run = functools.partial(
+            _grade_one, assignments, engine, limits=limits, cache=to / CACHE, again=again
+        )
+        jobs = jobs or getattr(engine, "width", 0) or os.cpu_count() or 1
+        found: dict[Submission, _Found] = {}
+        with (
+            book.writer(assignments) as writer,
+            contextlib.closing(_each(entries, run, jobs)) as results,
+        ):
+            try:
+                for entry, graded in results:
+                    writer.add(entry, graded)
+                    rows = _rows(entry, graded, assignments[entry.assignment])
+                    found[entry] = _Found(list(rows), graded.notes, graded.run)
+                    bar()
+            except KeyboardInterrupt:
+                writer.flush()
+                raise Stopped(
+                    f"Stopped after {len(found)} of {len(entries)} submissions, which are kept in "
+                    f"{to}. The same command goes on from there."
+                ) from None
+    ordered = {entry: found[entry] for entry in entries}
+    rows = [row for item in ordered.values() for row in item.rows]
     tables.write_csv(rows, to / "grades.csv")
     tables.write_json(rows, to / "grades.json")
-    for entry, graded in results.items():
-        notes += [f"{entry.student}, {entry.assignment}: {note}" for note in graded.notes]
+    runs = {
+        f"{entry.student}/{entry.assignment}": {**item.run, "notes": item.notes}
+        for entry, item in ordered.items()
+    }
+    keep(to / "runs.json", json.dumps(runs, indent=1, ensure_ascii=False) + "\n")
+    notes = [
+        f"{entry.student}, {entry.assignment}: {note}"
+        for entry, item in ordered.items()
+        for note in item.notes
+    ]
     return Grades(rows, to, notes, round(time.monotonic() - began, 3))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What is kept of a result once it is written."""
+
+    rows: list[Row]
+    notes: list[str]
+    run: dict[str, Any]
+
+
+def _grade_one(
+    assignments: Mapping[str, Assignment], engine: Engine, entry: Submission, **more: Any
+) -> Graded:
+    return grade_submission(entry.path, assignments[entry.assignment], engine, **more)
+
+
+def _each(
+    entries: Sequence[Submission], run: Callable[[Submission], Graded], jobs: int
+) -> Iterator[tuple[Submission, Graded]]:
+    """Every submission's result, ``jobs`` at once, as they come.
+
+    Only a few run ahead of whoever takes the results, so memory does not grow with the class.
+    """
+    waiting: dict[Future[Graded], Submission] = {}
+    coming = iter(entries)
+    pool = ThreadPoolExecutor(max_workers=jobs)
+    try:
+        while True:
+            for entry in itertools.islice(coming, 2 * jobs + 2 - len(waiting)):
+                waiting[pool.submit(run, entry)] = entry
+            if not waiting:
+                return
+            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield waiting.pop(future), future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Holds the folder of a class for one grading at a time.
+
+    The lock is the kernel's, so it goes with the process, however that ends.
+    """
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise GradingError(
+                f"Another process is grading into {folder}. Wait for it, or choose another "
+                "folder (--to)."
+            ) from None
+        yield
 
 
 def find_submissions(submitted: Path, known: Sequence[str]) -> list[Submission]:
@@ -153,68 +257,47 @@ def _folders(path: Path) -> list[Path]:
     )
 
 
-def _run_all(
-    entries: Sequence[Submission],
-    assignments: Mapping[str, Assignment],
-    engine: Engine | None,
-    limits: Limits | None,
-    cache: Path,
-    jobs: int,
-    advance: Callable[[], None],
-) -> dict[Submission, Graded]:
-    engine = engine or ProcessEngine()
-    results: dict[Submission, Graded] = {}
-    with ThreadPoolExecutor(max_workers=max(jobs, 1)) as pool:
-        waiting: dict[Future[Graded], Submission] = {
-            pool.submit(
-                grade_submission, entry.path, assignments[entry.assignment], engine, limits, cache
-            ): entry
-            for entry in entries
-        }
-        try:
-            pending = set(waiting)
-            while pending:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    results[waiting[future]] = future.result()
-                    advance()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return {entry: results[entry] for entry in entries}
-
-
-def _rows(
-    results: Mapping[Submission, Graded], assignments: Mapping[str, Assignment]
-) -> Iterator[Row]:
-    for entry, graded in results.items():
-        checks = assignments[entry.assignment].checks
-        for check, verdict in zip(checks, graded.verdicts, strict=True):
-            yield Row(
-                student=entry.student,
-                assignment=entry.assignment,
-                exercise=check.exercise,
-                points=float(verdict.points),
-                max_points=check.points,
-                status=verdict.status,
-                message=" ".join(verdict.message.split()),
-                misconception=verdict.misconception,
-            )
+def _rows(entry: Submission, graded: Graded, assignment: Assignment) -> Iterator[Row]:
+    for check, verdict in zip(assignment.checks, graded.verdicts, strict=True):
+        yield Row(
+            student=entry.student,
+            assignment=entry.assignment,
+            exercise=check.exercise,
+            points=float(verdict.points),
+            max_points=check.points,
+            status=verdict.status,
+            message=" ".join(verdict.message.split()),
+            misconception=verdict.misconception,
+        )
 
 
 @contextlib.contextmanager
-def _bars(shown: bool) -> Iterator[Callable[[str, int], Callable[[], None]]]:
-    """Progress bars on stderr: ``bar(title, total)`` adds one and returns what advances it."""
+def _bar(shown: bool, total: int) -> Iterator[Callable[[], None]]:
+    """A progress bar on stderr with rate and remaining time; yields what advances it."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
 
-    columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn())
-    with Progress(
-        *columns, TimeElapsedColumn(), console=Console(stderr=True), disable=not shown
-    ) as display:
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(f"{speed:.1f} a second" if speed else "")
 
-        def bar(title: str, total: int) -> Callable[[], None]:
-            task = display.add_task(title, total=total)
-            return lambda: display.advance(task)
-
-        yield bar
+    columns = (
+        TextColumn("Grading"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=not shown) as display:
+        task = display.add_task("", total=total)
+        yield lambda: display.advance(task)

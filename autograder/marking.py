@@ -4,31 +4,79 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import hashlib
 import json
+import os
 import re
+import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
+from traitlets.config import Config
 
-from autograder import notebooks, outcomes, submission
+from autograder import notebooks, outcomes, slicing, submission
 from autograder.assignment import Assignment, Check
-from autograder.engine import Cell, CellResult, Engine, Job, ProcessEngine, Transcript
+from autograder.engine import Cell, CellResult, Engine, Job, Transcript
 from autograder.judge import judge
+from autograder.notebooks import SourceError
+from autograder.sandbox import Bounds
 from autograder.submission import UnreadableSubmission
 from autograder.verdict import Verdict
+
+_RERUNS = 3  # how often a submission is run again without a cell that hung or died
+_LEFT_OUT = "Not run while grading: no exercise needs it.\n"
+_IN_PROCESS = "Checked in-process: this cell's tests ran beside the code that they test."
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Time limits in seconds: of a case, a cell, and a whole submission."""
+    """What a submission may take.
+
+    Attributes:
+        case, cell, submission: seconds of one case, one cell, and the whole notebook.
+        bounds: memory, files and processes.
+    """
 
     case: float = 5.0
     cell: float = 20.0
     submission: float = 60.0
+    bounds: Bounds = field(default_factory=Bounds)
+
+    def but(self, seconds: Mapping[str, float], memory: int | None = None) -> Limits:
+        """These limits with some changed; memory in MiB."""
+        bounds = replace(self.bounds, memory=memory << 20) if memory else self.bounds
+        return replace(self, bounds=bounds, **seconds)
+
+    @classmethod
+    def of(cls, config: Config) -> Limits:
+        """The limits in a course's settings (``c.Limits.cell = 30``), the defaults for others.
+
+        Raises:
+            SourceError: a setting is unknown or no number.
+        """
+        given = dict(config.get("Limits", {}))
+        known = {item.name for item in fields(cls)} - {"bounds"}
+        bounds = {item.name for item in fields(Bounds)}
+        for name, value in given.items():
+            if name not in known | bounds:
+                raise SourceError(
+                    f"nbgrader_config.py sets c.Limits.{name}, which there is not. There are: "
+                    f"{', '.join(sorted(known | bounds))}."
+                )
+            if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+                raise SourceError(
+                    f"nbgrader_config.py sets c.Limits.{name} to {value!r}; it must be a number "
+                    "above 0."
+                )
+        return cls(
+            **{name: float(value) for name, value in given.items() if name in known},
+            bounds=Bounds(**{name: int(v) for name, v in given.items() if name in bounds}),
+        )
 
 
 @dataclass
@@ -36,23 +84,37 @@ class Graded:
     """A submission, run and judged.
 
     Attributes:
-        notebook: as it is recorded: outputs of the run, verdicts in the graded cells.
+        text: the notebook as it is recorded, as JSON: outputs of the run, verdicts in the graded
+            cells.
         verdicts: one per check of the assignment, in order.
         notes: what was put right in the submission, or found wrong with it.
-        settled: whether running it again would give the same (a process that died or ran out of
-            time might do better on a machine that is less busy).
+        settled: whether running it again can be expected to give the same.
+        run: how it ran: ``status`` (as :class:`autograder.engine.Transcript` has it), ``seconds``,
+            ``peak`` (bytes of memory), ``checks`` (exercise -> seconds), and ``in_process``, the
+            exercises whose tests ran beside the code that they test.
     """
 
-    notebook: NotebookNode
+    text: str
     verdicts: list[Verdict]
     notes: list[str] = field(default_factory=list)
     settled: bool = True
+    run: dict[str, Any] = field(default_factory=dict)
+
+    @functools.cached_property
+    def notebook(self) -> NotebookNode:
+        """The notebook as it is recorded."""
+        return nbformat.v4.reads(self.text)
 
     def to_json(self) -> str:
         """As text, for the cache."""
-        verdicts = [verdict.to_json() for verdict in self.verdicts]
         return json.dumps(
-            {"notebook": self.notebook, "verdicts": verdicts, "notes": self.notes},
+            {
+                "text": self.text,
+                "verdicts": [verdict.to_json() for verdict in self.verdicts],
+                "notes": self.notes,
+                "settled": self.settled,
+                "run": self.run,
+            }
         )
 
     @classmethod
@@ -63,40 +125,55 @@ class Graded:
             Verdict(**{k: tuple(v) if isinstance(v, list) else v for k, v in item.items()})
             for item in raw["verdicts"]
         ]
-        return cls(nbformat.from_dict(raw["notebook"]), verdicts, list(raw["notes"]))
+        return cls(
+            str(raw["text"]), verdicts, list(raw["notes"]), bool(raw["settled"]), dict(raw["run"])
+        )
 
 
 def grade_submission(
     path: Path,
     assignment: Assignment,
-    engine: Engine | None = None,
+    engine: Engine,
     limits: Limits | None = None,
     cache: Path | None = None,
+    again: bool = False,
 ) -> Graded:
     """Runs and judges one submitted notebook; whatever it is, a result comes back.
 
     Args:
         path: the notebook; it need not be there.
         assignment: the course's own copy.
-        engine: what runs it; a :class:`ProcessEngine` where None.
+        engine: what runs it.
         limits: the time limits.
         cache: a folder with the results of earlier runs.
+        again: run it although its result is there, where that ran out of time or was killed.
     """
     if not path.exists() and not path.is_symlink():
         return refused(assignment, "missing", _what_is_missing(path))
     try:
         data = submission.read_bytes(path)
         kept = _kept(cache, data, assignment, limits or Limits())
-        if kept and (graded := _from_cache(kept)):
+        if kept and (graded := _from_cache(kept)) and not (again and _may_improve(graded)):
             return graded
         submitted = submission.parse(data, path.name)
     except UnreadableSubmission as error:
         return refused(assignment, "error", str(error))
     graded = grade_notebook(submitted, assignment, engine, limits)
     if kept and graded.settled:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(graded.to_json(), encoding="utf-8")
+        keep(kept, graded.to_json())
     return graded
+
+
+def keep(path: Path, text: str) -> None:
+    """Writes a file such that it is there whole or not at all, whenever this process is killed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _may_improve(graded: Graded) -> bool:
+    return any(verdict.status in ("timeout", "killed") for verdict in graded.verdicts)
 
 
 def _what_is_missing(path: Path) -> str:
@@ -129,7 +206,7 @@ def _from_cache(path: Path) -> Graded | None:
 def grade_notebook(
     submitted: NotebookNode,
     assignment: Assignment,
-    engine: Engine | None = None,
+    engine: Engine,
     limits: Limits | None = None,
 ) -> Graded:
     """Runs and judges a notebook that :func:`autograder.submission.parse` gave."""
@@ -138,6 +215,12 @@ def grade_notebook(
     notebook = assembled.notebook
     checks = {check.grade_id: check for check in assignment.checks}
     cells = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+    left_out = _left_out(cells, assignment)
+    for cell in cells:
+        if cell.id in left_out:
+            text = nbformat.v4.new_output("stream", name="stdout", text=_LEFT_OUT)
+            cell.outputs = [text]
+    cells = [cell for cell in cells if cell.id not in left_out]
     job = Job(
         cells=[Cell(cell.id, cell.source, _exercise(cell, checks)) for cell in cells],
         seed=assignment.seed,
@@ -145,8 +228,11 @@ def grade_notebook(
         case_seconds=limits.case,
         cell_seconds=limits.cell,
         seconds=limits.submission,
+        assignment=assignment.name,
+        modules=assignment.modules,
+        files=assignment.files,
     )
-    transcript = (engine or ProcessEngine()).run(job)
+    transcript = _run(job, engine)
     for count, cell in enumerate(cells, start=1):
         result = transcript.cells[cell.id]
         cell.outputs = list(result.outputs)
@@ -155,16 +241,69 @@ def grade_notebook(
             name = "Timeout" if transcript.status == "timeout" else "Killed"
             cell.outputs.append(_error(name, transcript.note))
     verdicts = {}
+    seconds = {}
     for cell in cells:
         check = checks.get(notebooks.grade_id(cell) or "")
         if check:
             verdicts[check.grade_id] = _judge_cell(check, cell, cells, transcript)
+            seconds[check.exercise] = transcript.cells[cell.id].seconds
     return Graded(
-        notebook=_recorded(notebook, assignment, verdicts),
+        text=notebooks.write(_recorded(notebook, assignment, verdicts)),
         verdicts=[verdicts[check.grade_id] for check in assignment.checks],
         notes=assembled.notes,
-        settled=transcript.status == "finished"
-        and not any(verdict.status == "timeout" for verdict in verdicts.values()),
+        settled=transcript.settled,
+        run={
+            "status": transcript.status,
+            "seconds": transcript.seconds,
+            "peak": transcript.peak,
+            "checks": seconds,
+            "in_process": [c.exercise for c in assignment.checks if c.references is None],
+        },
+    )
+
+
+def _left_out(cells: Sequence[NotebookNode], assignment: Assignment) -> set[str]:
+    """The course's own cells that no exercise needs."""
+    own = {
+        cell.source.strip()
+        for cell in assignment.release.cells
+        if cell.cell_type == "code" and not notebooks.mark(cell)
+    }
+    optional = [
+        cell.id for cell in cells if not notebooks.mark(cell) and cell.source.strip() in own
+    ]
+    return slicing.unneeded({cell.id: cell.source for cell in cells}, optional)
+
+
+def _run(job: Job, engine: Engine) -> Transcript:
+    """Runs a job; where one cell hangs or takes the process with it, again without that cell.
+
+    The time of the whole submission is one budget for all runs.
+    """
+    spoilt: dict[str, CellResult] = {}
+    seconds, settled, peak = 0.0, True, 0
+    while True:
+        cells = [cell for cell in job.cells if cell.id not in spoilt]
+        transcript = engine.run(replace(job, cells=cells, seconds=job.seconds - seconds))
+        seconds += transcript.seconds
+        settled &= transcript.settled
+        peak = max(peak, transcript.peak)
+        culprit = transcript.stopped_in
+        if not transcript.one_cell or culprit is None or seconds >= job.seconds:
+            break
+        if len(spoilt) == _RERUNS:
+            break
+        status = transcript.status
+        name = "CellTimeout" if status == "timeout" else "Killed"
+        outputs = [*transcript.cells[culprit].outputs, _error(name, transcript.note)]
+        spoilt[culprit] = CellResult(outputs, [], status, job.cell_seconds)
+    found = {**transcript.cells, **spoilt}
+    return replace(
+        transcript,
+        cells={cell.id: found[cell.id] for cell in job.cells},
+        seconds=round(seconds, 3),
+        settled=settled,
+        peak=peak,
     )
 
 
@@ -179,10 +318,11 @@ def refused(assignment: Assignment, status: str, message: str) -> Graded:
     note.id = "notes-of-grading"
     notebook.cells.insert(0, note)
     return Graded(
-        notebook=_recorded(notebook, assignment, verdicts),
+        text=notebooks.write(_recorded(notebook, assignment, verdicts)),
         verdicts=list(verdicts.values()),
         notes=[message],
         settled=False,
+        run={"status": status, "seconds": 0.0, "peak": 0, "checks": {}, "in_process": []},
     )
 
 
@@ -253,7 +393,8 @@ def _judge_cell(
 ) -> Verdict:
     result = transcript.cells[cell.id]
     if check.references is None:
-        return _judge_assertions(check, cell, cells, transcript)
+        verdict = _judge_assertions(check, cell, cells, transcript)
+        return replace(verdict, note=_IN_PROCESS)
     trouble = ""
     for message in result.messages:
         try:
@@ -287,7 +428,9 @@ def _nothing_sent(
         return _verdict(check, "error", "The check sent no results.")
     if error.ename == "NameError" and f"'{check.component}'" in error.evalue:
         return _not_defined(check, cell, cells, transcript)
-    status = "timeout" if result.status == "timeout" else "error"
+    status = result.status if result.status in ("timeout", "killed") else "error"
+    if result.status == "killed" or error.ename == "CellTimeout":
+        return _verdict(check, status, _said(error), "Run this cell yourself.")
     return _verdict(check, status, f"The check could not run: {_said(error)}")
 
 
@@ -315,6 +458,10 @@ def _not_defined(
         error = _error_of(result)
         if result.status == "timeout":
             return _verdict(check, "timeout", f"{message}: the cell that defines it did not end.")
+        if result.status == "killed" and error is not None:
+            return _verdict(
+                check, "killed", f"{message}: in the cell that defines it, {_said(error)}"
+            )
         if error is not None:
             return _verdict(
                 check,
@@ -353,8 +500,9 @@ def _judge_assertions(
         if transcript.status == "finished":
             return _verdict(check, "error", "The cell was not run.")
         return _verdict(check, transcript.status, *_where_it_stopped(cell, cells, transcript))
-    if result.status == "timeout":
-        return _verdict(check, "timeout", _said(error) if error else "The cell did not end.")
+    if result.status in ("timeout", "killed"):
+        said = _said(error) if error else "The cell did not end."
+        return _verdict(check, result.status, said)
     if error is not None:
         # The message of a failed assertion may be a hidden test's; its kind alone is told.
         failed = error.ename == "AssertionError"
@@ -383,7 +531,7 @@ def _error_of(result: CellResult) -> NotebookNode | None:
 
 def _said(error: NotebookNode) -> str:
     text = " ".join(error.evalue.split())[:300]
-    if error.ename == "CellTimeout":
+    if error.ename in ("CellTimeout", "Killed"):
         return text
     said = f"{error.ename}: {text}" if text else error.ename
     return said if said.endswith((".", "!", "?")) else f"{said}."

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import tempfile
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 from nbgrader.preprocessors import NbGraderPreprocessor
-from traitlets import Float, Unicode
+from traitlets import Bool, Unicode
 from traitlets.config import Config
 
 from autograder import notebooks
@@ -43,7 +44,10 @@ def configure(config: Config) -> None:
 
 
 class RunAndJudge(NbGraderPreprocessor):
-    """Runs the submitted notebook in a process of its own, and judges what its checks gave."""
+    """Runs the submitted notebook shut in, and judges what its checks gave.
+
+    Its limits are those of ``c.Limits`` in ``nbgrader_config.py``.
+    """
 
     root = Unicode("", help="The course's folder; empty: the one around the current folder.").tag(
         config=True
@@ -51,9 +55,7 @@ class RunAndJudge(NbGraderPreprocessor):
     references = Unicode("", help="A private reference pack; empty: the public ones.").tag(
         config=True
     )
-    case_seconds = Float(5.0, help="Time limit of one case, in seconds.").tag(config=True)
-    cell_seconds = Float(20.0, help="Time limit of one cell, in seconds.").tag(config=True)
-    seconds = Float(60.0, help="Time limit of a whole submission, in seconds.").tag(config=True)
+    trust = Bool(False, help="Whether to run submissions that cannot be shut in.").tag(config=True)
 
     def preprocess(
         self, nb: NotebookNode, resources: dict[str, Any]
@@ -67,11 +69,21 @@ class RunAndJudge(NbGraderPreprocessor):
             str(notebooks.course_root(self.root or None)), name, self.references
         )
         submitted = submission.parse(nbformat.writes(nb).encode(), f"{name}.ipynb")
-        limits = Limits(self.case_seconds, self.cell_seconds, self.seconds)
-        graded = grade_notebook(submitted, assignment, limits=limits)
+        limits = Limits.of(self.config)
+        graded = grade_notebook(submitted, assignment, _engine(self.trust, limits.bounds), limits)
         for verdict in graded.verdicts:
             self.log.info("%s", verdict.headline)
         return graded.notebook, resources
+
+
+@functools.cache
+def _engine(trust: bool, bounds: Any) -> Any:
+    """One engine for all submissions that one nbgrader command grades."""
+    from autograder.engine import ForkEngine
+
+    engine = ForkEngine(trust, bounds)
+    atexit.register(engine.close)
+    return engine
 
 
 @functools.cache

@@ -138,6 +138,24 @@ def settings(root: Path | str) -> Config:
         raise SourceError(f"{path} does not load: {type(error).__name__}: {error}") from error
 
 
+def imported_modules(notebook: NotebookNode) -> list[str]:
+    """The modules that a notebook's cells import, in order."""
+    found: dict[str, None] = {}
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        try:
+            tree = ast.parse(cell.source)
+        except SyntaxError:  # magics; what such a cell imports is imported when it runs
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                found.update(dict.fromkeys(alias.name for alias in node.names))
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found[node.module] = None
+    return list(found)
+
+
 # --- what a cell is -------------------------------------------------------------------------
 
 

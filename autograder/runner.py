@@ -8,6 +8,7 @@ import functools
 import inspect
 import io
 import linecache
+import re
 import signal
 import sys
 import sysconfig
@@ -67,7 +68,7 @@ def run(
         seconds: the time limit of each case. After one case that ran out of time the others are
             skipped: an endless loop should cost one limit, not one per case.
     """
-    _load_watchers()
+    load_watchers()
     cases = [case for case in exercise.cases if hidden or not case.hidden]
     unusable = _unusable(exercise, component)
     outcomes: list[Outcome] = []
@@ -222,7 +223,8 @@ def _run_case(exercise: Exercise, component: Any, case: Case, seed: int, seconds
             torch.random.fork_rng(),
             torch.enable_grad(),
         ):
-            torch.manual_seed(0)
+            # Not torch.manual_seed: it formats a stack trace for every kind of device not yet used.
+            torch.default_generator.manual_seed(0)
             try:
                 with time_limit(seconds):
                     outputs = case.build(subject, Make(seed, exercise.id, case.title))
@@ -257,14 +259,66 @@ def _failure(error: BaseException, subject: Subject) -> Failure:
         )
     text = " ".join(str(error).split())
     sentence = f"It raised {name}: {text[:400]}" if text else f"It raised {name}."
+    hint = next((hint for pattern, hint in _HINTS if re.search(pattern, text)), "")
     if not lines and subject.last:
         # The learner's call was fine; the case could not use what came back.
         return Failure(
             "unusable",
             f"The check could not use what it returned ({subject.last}): {name}: {text[:200]}",
-            "Compare the shapes of what you return with those that the exercise states.",
+            hint
+            or "Compare the type and the shape of what you return with what the exercise states.",
         )
-    return Failure("exception", sentence, "Start from the line above that raised it.", lines)
+    return Failure(
+        "exception", sentence, hint or "Start from the line above that raised it.", lines
+    )
+
+
+# What torch and Python say, and what a learner can do about it. The first that fits is told.
+_HINTS = (
+    (
+        r"must match the (existing )?size|not broadcastable|cannot be broadcast",
+        "Two shapes do not fit: print both before that line. If one of them comes from sum, mean "
+        "or amax, keepdim=True keeps its axis, of length 1, so that it broadcasts.",
+    ),
+    (
+        r"cannot be multiplied|size for first two dimensions|inconsistent tensor size",
+        "In a @ b the last axis of a must be as long as the last but one of b: print both shapes "
+        "before that line. transpose(-2, -1) swaps the last two axes only.",
+    ),
+    (
+        r"Dimension out of range|must be a 3D tensor|einsum\(\): the number of subscripts",
+        "Count the axes from the end (size(-1), transpose(-2, -1), dim=-1; in einsum, write ... "
+        "for the leading ones), so that any number of axes may stand in front.",
+    ),
+    (
+        r"same dtype|expected scalar type|expected dtype",
+        "Two dtypes meet: let every new tensor take that of the inputs, with dtype=x.dtype.",
+    ),
+    (
+        r"leaf Variable that requires grad|view of a leaf|modified by an inplace operation",
+        "A line such as x -= y, x[...] = y or x.exp_() overwrites a tensor that the gradient "
+        "still needs. Make a new one: x = x - y.",
+    ),
+    (
+        r"return_types",
+        "max and min return two things where they are given dim, the values and their positions: "
+        "take .values, or use amax.",
+    ),
+    (
+        r"Boolean value of Tensor|truth value of an array",
+        "A tensor is no single yes or no: ask `is not None` for a missing one, and combine masks "
+        "with ~, & and |.",
+    ),
+    (r"view size is not compatible", "Use reshape instead of view: the axes were swapped before."),
+    (
+        r"call numpy\(\) on Tensor",
+        "Stay in torch: no gradient flows through numpy.",
+    ),
+    (
+        r"only implemented on integer and Boolean|bitwise_|expected .*mask|only supports boolean",
+        "A mask must be boolean: the result of a comparison, or made with dtype=torch.bool.",
+    ),
+)
 
 
 def learner_lines(error: BaseException) -> tuple[str, ...]:
@@ -322,7 +376,7 @@ def _note(name: str, barred: Sequence[str], seen: list[str]) -> None:
 
 
 @functools.cache
-def _load_watchers() -> None:
+def load_watchers() -> None:
     """Torch loads its compiler, a second or more, on the first watched operation.
 
     That must not count against the time limit of the first case.

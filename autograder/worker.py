@@ -1,8 +1,9 @@
-"""The process that runs one submission: its cells go in, outputs and raw outcomes come out.
+"""What runs inside the process of one submission: cells in, outputs and raw outcomes out.
 
-``python -m autograder.worker FD`` reads a job (JSON) from standard input, runs its cells in order
-in an IPython shell, and writes frames to the file descriptor FD. It holds no reference: each
-``check`` only sends what the learner's component gave, and the comparison happens elsewhere.
+The fork server (:mod:`autograder.server`) calls :func:`prepare` once. Each of its children runs the
+cells of one submission in order, in an IPython shell, and writes frames to a pipe. There is no
+reference in here: each ``check`` only sends what the learner's component gave, and the comparison
+happens elsewhere.
 
 A frame is a kind (one byte), a cell's index (four bytes, big-endian), a length (four bytes) and
 that many bytes:
@@ -19,13 +20,16 @@ import base64
 import builtins
 import contextlib
 import dataclasses
+import functools
 import getpass
+import importlib
 import io
 import json
 import os
 import random
 import signal
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -36,10 +40,14 @@ from typing import Any
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.error import StdinNotImplementedError
+from IPython.core.inputtransformer2 import TransformerManager
 from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.text import LSString, SList
 from traitlets import Any as AnyTrait
 from traitlets import Type
 from traitlets.config import Config
+
+from autograder import exercise as exercises
 
 CELL, OUTCOMES, END = 1, 2, 3
 HEADER = struct.Struct(">BII")
@@ -290,7 +298,30 @@ class Shell(InteractiveShell):
         if "install" in words and any(word.startswith(("pip", "conda", "uv")) for word in words):
             print("Packages are not installed while a notebook is graded.")
             return
-        self.system_piped(cmd)
+        # No terminal, as IPython would make one: there are none in here.
+        with subprocess.Popen(
+            self.var_expand(cmd, depth=1),
+            shell=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                sys.stdout.write(line.decode("utf-8", "replace"))
+        self.user_ns["_exit_code"] = process.returncode
+
+    def getoutput(self, cmd: str, split: bool = True, depth: int = 0) -> Any:
+        """Runs ``x = !command``."""
+        ran = subprocess.run(
+            self.var_expand(cmd, depth=depth + 1),
+            shell=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        text = ran.stdout.decode("utf-8", "replace")
+        return SList(text.splitlines()) if split else LSString(text)
 
     def ask_exit(self) -> None:
         """``exit`` and ``quit`` do nothing: the next cell still runs."""
@@ -333,20 +364,91 @@ def new_shell(recorder: Recorder) -> Shell:
     return shell
 
 
+class _Pristine:
+    """The modules that a check is made of, as they were before the first cell ran."""
+
+    _WATCHING = ("torch.overrides", "torch.utils._python_dispatch")
+
+    def __init__(self) -> None:
+        self._modules = [
+            (module, dict(vars(module)))
+            for name, module in sorted(sys.modules.items())
+            if isinstance(module, types.ModuleType)
+            and (name.startswith("autograder.") or name in self._WATCHING)
+        ]
+        self._builtins = dict(vars(builtins))
+        self._contents: list[tuple[Any, Any]] = []
+        self._classes: list[tuple[type, dict[str, Any]]] = []
+        self._functions: list[tuple[types.FunctionType, Any, Any, Any]] = []
+        for module, names in self._modules:
+            for name, value in names.items():
+                if not name.startswith("__"):
+                    self._keep(value, module.__name__)
+        for exercise in exercises.every():
+            for item in (exercise, *exercise.cases):
+                self._contents.append((vars(item), dict(vars(item))))
+            self._contents.append((exercise.cases, list(exercise.cases)))
+
+    def _keep(self, value: Any, module: str) -> None:
+        if type(value) in (dict, list, set):
+            self._contents.append((value, value.copy()))
+        if getattr(value, "__module__", None) != module:
+            return
+        if isinstance(value, types.FunctionType):
+            kept = (value, value.__code__, value.__defaults__, value.__kwdefaults__)
+            self._functions.append(kept)
+        elif isinstance(value, type):
+            self._classes.append((value, dict(vars(value))))
+            for attribute in vars(value).values():
+                self._keep(getattr(attribute, "__func__", attribute), module)
+
+    def restore(self) -> None:
+        """Undoes what was changed."""
+        for name, value in self._builtins.items():
+            if vars(builtins).get(name) is not value:
+                setattr(builtins, name, value)
+        for module, names in self._modules:
+            now = vars(module)
+            for name in [name for name in now if name not in names]:
+                del now[name]
+            now.update(names)
+            sys.modules[module.__name__] = module
+        for thing, content in self._contents:
+            thing.clear()
+            (thing.extend if isinstance(thing, list) else thing.update)(content)
+        for function, code, defaults, keywords in self._functions:
+            function.__code__ = code
+            function.__defaults__, function.__kwdefaults__ = defaults, keywords
+        for kind, attributes in self._classes:
+            now = vars(kind)
+            for name in [name for name in now if name not in attributes]:
+                delattr(kind, name)
+            for name, value in attributes.items():
+                if now.get(name) is not value:
+                    setattr(kind, name, value)
+
+
 # ---- running ---------------------------------------------------------------------------------
 
 
 def run(job: Mapping[str, Any], send: Callable[[int, int, bytes], None]) -> None:
-    """Runs every cell of a job, and sends what each gives.
+    """Runs every cell of a job in this process, and sends what each gives.
 
     Args:
         job: what :meth:`autograder.engine.Job.to_json` writes.
         send: called with the kind of a frame, the cell's index and the payload.
     """
+    import numpy
+    import torch
+
     from autograder import checking
 
-    recorder = Recorder()
-    shell = new_shell(recorder)
+    shell = prepare()
+    recorder = shell.recorder
+    # What a training cell shows should not change from one grading to the next.
+    random.seed(0)
+    numpy.random.seed(0)
+    torch.manual_seed(0)
     sent: list[int] = []
     current = [0]
 
@@ -362,13 +464,18 @@ def run(job: Mapping[str, Any], send: Callable[[int, int, bytes], None]) -> None
         hidden=job["hidden"],
         seconds=job["case_seconds"],
     )
+    pristine = _Pristine()
     slow = 0
     for index, cell in enumerate(job["cells"]):
         current[0] = index
         graded = cell["exercise"] is not None
         recorder.begin()
         if graded:
-            # The cell is the course's own: a deleted import or a name reused must not matter.
+            # The cell is the course's own: whatever came before must not matter to it, be it a
+            # deleted import, a name reused, or a patch of what the check is made of.
+            pristine.restore()
+            shell.input_transformer_manager = TransformerManager()
+            shell.ast_transformers = []
             shell.user_ns["check"] = checking.check
         # A component that never ends is called again by the cells that show or train it. They
         # give no points, so they get less and less time, and the graded ones keep theirs.
@@ -460,28 +567,51 @@ class Channel:
                 data = data[os.write(self.fd, data) :]
 
 
-def main() -> None:
-    """The command ``python -m autograder.worker FD``."""
-    channel = Channel(int(sys.argv[1]))
-    os.set_inheritable(channel.fd, False)
-    job = json.loads(sys.stdin.buffer.read())
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    # The job names the cells and the seeds; the learner's code has no business with this module.
-    sys.argv = [""]
-    import numpy
+@functools.cache
+def prepare() -> Shell:
+    """Makes the shell, and does once what every submission would do first.
+
+    The fork server calls it before it forks. Torch keeps to one thread: a process that has run
+    an operation on several has children that hang.
+    """
     import torch
 
+    from autograder import runner
+
+    for name in _LIBRARIES:
+        importlib.import_module(name)
+
     torch.set_num_threads(1)
-    # What a training cell shows should not change from one grading to the next.
-    random.seed(0)
-    numpy.random.seed(0)
-    torch.manual_seed(0)
-    run(job, channel.send)
-    # Without os._exit, threads that a cell left behind would keep the process alive.
-    os._exit(0)
+    torch.set_num_interop_threads(1)
+    shell = new_shell(Recorder())
+    for source in _FIRST_USES:
+        shell.recorder.begin()
+        shell.run_cell(source)
+    shell.recorder.begin()
+    runner.load_watchers()
+    # The files are not there for submissions: whatever they hold is read now.
+    list(exercises.every())
+    return shell
 
 
-if __name__ == "__main__":
-    main()
+_LIBRARIES = (
+    "ipywidgets",
+    "matplotlib.pyplot",
+    "numpy",
+    "tqdm.auto",
+    "workbook.plots",
+    "workbook.training",
+    "workbook.widgets",
+)
+# What loads something at its first use: values, errors, figures, display, magics, loops.
+_FIRST_USES = (
+    "6 * 7",
+    "1 / 0",
+    "%time 1",
+    "from IPython.display import HTML, display; display(HTML(''))",
+    "import matplotlib.pyplot as plt; plt.plot([1, 2]); plt.show()",
+    "from tqdm.auto import tqdm\nfor _ in tqdm([1]): pass",
+    "import torch; p = torch.nn.Linear(2, 2).weight; p.grad = p.detach() * 0;"
+    "torch.optim.Adam([p]).step()",
+    "%reset -f",
+)
