@@ -215,11 +215,12 @@ class ForkEngine:
 
     def run(self, job: Job) -> Transcript:
         """Runs one submission; see :class:`Engine`."""
-        began = time.monotonic()
         for _ in range(2):
             # The server dies only where the machine ends it, for want of memory for one.
+            server = self._server(job)
+            began = time.monotonic()
             with contextlib.suppress(_ServerDied):
-                transcript = self._server(job).run(job)
+                transcript = server.run(job)
                 transcript.seconds = round(time.monotonic() - began, 3)
                 return transcript
         cells = {cell.id: CellResult() for cell in job.cells}

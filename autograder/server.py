@@ -28,6 +28,7 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -189,6 +190,8 @@ class Server:
                 where = os.path.join(folder, "work")
                 sandbox.lay_out(files, where)
                 os.chdir(where)
+                os.environ["TMPDIR"] = os.environ["HOME"] = folder
+                tempfile.tempdir = None  # chosen anew when it is asked for
             sandbox.shut(self.cell, seconds, user, folder or where)
             worker.run(work, worker.Channel(3).send)
             code = 0

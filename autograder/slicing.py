@@ -11,6 +11,7 @@ wrote) may depend on it:
 
 from __future__ import annotations
 
+import functools
 import symtable
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -56,6 +57,7 @@ def unneeded(sources: Mapping[str, str], optional: Collection[str]) -> set[str]:
         left_out -= needed
 
 
+@functools.lru_cache(maxsize=5000)  # most cells of a class are the same
 def names_of(source: str) -> Names | None:
     """The global names of a cell, None where it cannot be read as Python."""
     try:

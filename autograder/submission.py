@@ -164,12 +164,11 @@ def _are_attachments(value: Any) -> bool:
 
 
 def _new_cell(kind: str, source: str) -> NotebookNode:
-    make = {
-        "code": nbformat.v4.new_code_cell,
-        "markdown": nbformat.v4.new_markdown_cell,
-        "raw": nbformat.v4.new_raw_cell,
-    }[kind]
-    return make(source)
+    # Not by nbformat's own functions, which validate every cell: a class has many.
+    cell = {"cell_type": kind, "id": "", "metadata": {}, "source": source}
+    if kind == "code":
+        cell |= {"execution_count": None, "outputs": []}
+    return nbformat.from_dict(cell)
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -1,10 +1,12 @@
-"""Running submissions in processes of their own: what comes back, and what cannot."""
+"""Running submissions in children of a fork server: what comes back, and what cannot."""
 
 from __future__ import annotations
 
 import json
 import os
-import time
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
 import pytest
@@ -16,13 +18,15 @@ from autograder.engine import (
     BrokenProtocol,
     Cell,
     CellResult,
+    EngineError,
+    ForkEngine,
     Job,
-    ProcessEngine,
     Receiver,
     Transcript,
     environment,
 )
 from autograder.outcomes import decode
+from autograder.sandbox import Bounds
 from autograder.worker import CELL, END, HEADER, MAX_TEXT, OUTCOMES, Recorder
 
 
@@ -30,8 +34,17 @@ def _job(*sources: str, **more: object) -> Job:
     return Job([Cell(f"cell-{i}", source) for i, source in enumerate(sources)], SEED, **more)
 
 
-def _run(*sources: str, **more: object) -> Transcript:
-    return ProcessEngine().run(_job(*sources, **more))
+@pytest.fixture(scope="module")
+def engine() -> Iterator[ForkEngine]:
+    """Shut in as this machine allows; on one that allows nothing, not at all."""
+    with ForkEngine(trust=True) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def run(engine: ForkEngine) -> Callable[..., Transcript]:
+    """Runs cells given by their sources."""
+    return lambda *sources, **more: engine.run(_job(*sources, **more))
 
 
 def _text(result: CellResult) -> str:
@@ -49,6 +62,7 @@ HONEST = {
     "magic": "%time x = 3",
     "cell magic": "%%html\n<b>bold</b>",
     "shell": "!echo from the shell",
+    "shell output": "told = !printf 'a\\nb'\ntold",
     "await": "import asyncio\nawait asyncio.sleep(0.01)\n'awaited'",
     "figure": "import matplotlib.pyplot as plt\nplt.plot([1, 2]);",
     "display": "from IPython.display import HTML, display\ndisplay(HTML('<i>x</i>'))",
@@ -86,7 +100,8 @@ def honest() -> dict[str, CellResult]:
     """One notebook of many cells, run once."""
     os.environ["A_SECRET"] = "token"
     job = Job([Cell(name, source) for name, source in HONEST.items()], SEED, cell_seconds=1.5)
-    transcript = ProcessEngine().run(job)
+    with ForkEngine(trust=True) as engine:
+        transcript = engine.run(job)
     del os.environ["A_SECRET"]
     assert (transcript.status, transcript.note) == ("finished", "")
     assert transcript.stopped_in is None
@@ -114,6 +129,7 @@ def test_magics_the_shell_and_await(honest: dict[str, CellResult]) -> None:
     assert "CPU times" in _text(honest["magic"])
     assert honest["cell magic"].outputs[0].data["text/html"] == "<b>bold</b>\n"
     assert _text(honest["shell"]).strip() == "from the shell"
+    assert honest["shell output"].outputs[0].data["text/plain"] == "['a', 'b']"
     assert honest["await"].outputs[0].data["text/plain"] == "'awaited'"
 
 
@@ -188,7 +204,7 @@ def test_later_cells_get_less_time_once_one_did_not_end(honest: dict[str, CellRe
 # ---- checks ----------------------------------------------------------------------------------
 
 
-def test_checks_send_raw_outcomes_and_show_nothing() -> None:
+def test_checks_send_raw_outcomes_and_show_nothing(engine: ForkEngine) -> None:
     check = 'check("attention/softmax", softmax)'
     cells = [
         Cell("define", f"import torch\n{SOFTMAX}"),
@@ -197,7 +213,7 @@ def test_checks_send_raw_outcomes_and_show_nothing() -> None:
         Cell("graded", check, "attention/softmax"),
         Cell("loaded", "import sys\nsorted(m for m in sys.modules if m.startswith('autograder.'))"),
     ]
-    transcript = ProcessEngine().run(Job(cells, SEED))
+    transcript = engine.run(Job(cells, SEED))
     assert transcript.status == "finished"
     assert transcript.cells["practice"].messages == []
     graded = transcript.cells["graded"]
@@ -215,8 +231,8 @@ def test_checks_send_raw_outcomes_and_show_nothing() -> None:
 # ---- cells that do not -----------------------------------------------------------------------
 
 
-def test_a_process_that_dies_keeps_what_had_ended() -> None:
-    transcript = _run("print('before')", "import os; os._exit(7)", "print('never')")
+def test_a_process_that_dies_keeps_what_had_ended(run: Callable[..., Transcript]) -> None:
+    transcript = run("print('before')", "import os; os._exit(7)", "print('never')")
     assert transcript.status == "killed"
     assert "exit status 7" in transcript.note
     assert _text(transcript.cells["cell-0"]) == "before\n"
@@ -224,47 +240,148 @@ def test_a_process_that_dies_keeps_what_had_ended() -> None:
     assert transcript.cells["cell-2"].status is None
 
 
-def test_a_signal_is_named() -> None:
-    transcript = _run("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+def test_a_signal_is_named(run: Callable[..., Transcript]) -> None:
+    transcript = run("import ctypes; ctypes.string_at(0)", "1")
     assert transcript.status == "killed"
-    assert "SIGKILL" in transcript.note
+    assert "SIGSEGV" in transcript.note
+    assert transcript.one_cell
+    assert transcript.settled
 
 
-def test_the_whole_submission_has_a_limit_that_nothing_swallows() -> None:
-    stubborn = (
-        "import signal, time\n"
-        "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\n"
-        "while True: time.sleep(1)"
-    )
-    began = time.monotonic()
-    transcript = _run("1", stubborn, "2", seconds=5.0, cell_seconds=1.0)
-    assert time.monotonic() - began < 8
+STUBBORN = (
+    "import signal, time\n"
+    "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\n"
+    "while True: time.sleep(1)"
+)
+
+
+def test_a_cell_that_nothing_interrupts_is_to_blame_for_its_end(
+    run: Callable[..., Transcript],
+) -> None:
+    transcript = run("1", STUBBORN, "2", cell_seconds=0.5)
     assert transcript.status == "timeout"
-    assert "longer than 5 seconds" in transcript.note
+    assert "did not end within 0.5 seconds" in transcript.note
+    assert (transcript.one_cell, transcript.stopped_in) == (True, "cell-1")
     assert transcript.cells["cell-0"].status == "ok"
+
+
+def test_the_whole_submission_has_a_limit(run: Callable[..., Transcript]) -> None:
+    transcript = run("1", STUBBORN, "2", seconds=2.0, cell_seconds=10.0)
+    assert transcript.status == "timeout"
+    assert "longer than 2 seconds" in transcript.note
+    assert not transcript.one_cell
     assert transcript.stopped_in == "cell-1"
 
 
-def test_what_a_submission_started_dies_with_it() -> None:
-    transcript = _run(
-        "import subprocess, os\np = subprocess.Popen(['sleep', '100']); print(p.pid)",
-        "if os.fork() == 0:\n    import time\n    time.sleep(100)\nprint(os.getpid())",
-        "os._exit(0)",
+def test_nothing_that_a_submission_started_outlives_it(engine: ForkEngine) -> None:
+    mark = f"sleeper-{os.getpid()}"
+    sleeps = f"['bash', '-c', 'exec -a {mark} sleep 100']"
+    start = (
+        "import os, subprocess, time\n"
+        f"subprocess.Popen({sleeps}, start_new_session=True)\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    if os.fork() == 0:\n"
+        f"        os.execvp('bash', {sleeps})\n"
+        "    os._exit(0)\n"
+        "time.sleep(0.3)"
     )
+    for last in ("1", "os._exit(0)", STUBBORN):
+        transcript = engine.run(_job(start, last, cell_seconds=0.5))
+        assert transcript.cells["cell-0"].status == "ok"
+        assert not _running(mark)
+
+
+def _running(mark: str) -> list[str]:
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                if mark.encode() in file.read():
+                    found.append(pid)
+        except OSError:
+            continue
+    return found
+
+
+# ---- the server ------------------------------------------------------------------------------
+
+
+def test_children_compute_after_the_server_did(run: Callable[..., Transcript]) -> None:
+    """One thread before any operation: else the children of a process that used torch hang."""
+    train = (
+        "import torch\n"
+        "x = torch.randn(200, 200, requires_grad=True)\n"
+        "layer = torch.nn.Linear(200, 200)\n"
+        "(layer(x) @ x).softmax(-1).pow(2).sum().backward()\n"
+        "torch.optim.Adam(layer.parameters()).step()\n"
+        "print(x.grad.isfinite().all().item(), torch.get_num_threads())"
+    )
+    for _ in range(3):
+        transcript = run(train, seconds=20.0)
+        assert _text(transcript.cells["cell-0"]) == "True 1\n"
+
+
+def test_submissions_run_at_once_and_share_nothing(engine: ForkEngine) -> None:
+    def one(number: int) -> str:
+        cells = [
+            f"import os, time; open('mine', 'w').write('{number}'); time.sleep(0.2)",
+            "print(open('mine').read(), os.listdir('.'))",
+        ]
+        return _text(engine.run(_job(*cells)).cells["cell-1"])
+
+    with ThreadPoolExecutor(8) as pool:
+        said = list(pool.map(one, range(8)))
+    assert [text.split()[0] for text in said] == [str(number) for number in range(8)]
+    assert {text.split(" ", 1)[1] for text in said} == {"['mine']\n"}
+
+
+def test_what_the_assignment_ships_is_there(engine: ForkEngine) -> None:
+    files = {"table.csv": b"a,b", "pictures/cat.bin": bytes(range(256))}
+    cell = "print(open('table.csv').read(), len(open('pictures/cat.bin', 'rb').read()))"
+    transcript = engine.run(_job(cell, files=files))
+    assert _text(transcript.cells["cell-0"]) == "a,b 256\n"
+
+
+def test_a_server_that_dies_costs_a_retry_not_a_grade() -> None:
+    with ForkEngine(trust=True) as engine:
+        engine.run(_job("1"))
+        (server,) = engine._servers.values()
+        os.killpg(server._process.pid, signal.SIGKILL)
+        assert _text(engine.run(_job("print(2)")).cells["cell-0"]) == "2\n"
+
+
+def test_a_server_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with (
+        ForkEngine(trust=True, layers=()) as engine,
+        pytest.raises(EngineError, match=r"did not start .*autograder doctor"),
+    ):
+        engine.run(_job("1"))
+
+
+def test_too_much_memory_is_named(engine: ForkEngine) -> None:
+    hoard = "x = []\nwhile True: x.append(bytearray(1 << 22))"
+    transcript = engine.run(_job("1", hoard, "print('after')"))
+    assert "MemoryError" in {_error(transcript.cells["cell-1"]).ename}
+    assert _text(transcript.cells["cell-2"]) == "after\n"
+
+
+def test_all_processes_of_a_submission_share_its_memory() -> None:
+    hoard = (
+        "import os, time\n"
+        "for _ in range(8):\n"
+        "    if os.fork() == 0:\n"
+        "        x = bytearray(40 << 20)\n"
+        "        time.sleep(30)\n"
+        "time.sleep(30)"
+    )
+    with ForkEngine(trust=True, bounds=Bounds(memory=200 << 20)) as engine:
+        if "namespaces" not in engine.layers:
+            pytest.skip("without namespaces no other process can be started at all")
+        transcript = engine.run(_job(hoard))
     assert transcript.status == "killed"
-    pid = int(_text(transcript.cells["cell-0"]))
-    deadline = time.monotonic() + 5
-    while _is_running(pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not _is_running(pid)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    assert "more than 200 MiB of memory" in transcript.note
 
 
 @pytest.mark.parametrize(
@@ -276,7 +393,9 @@ def _is_running(pid: int) -> bool:
         ("HEADER.pack(CELL, 1, 2) + b'{}'", "malformed"),
     ],
 )
-def test_nonsense_on_the_channel_ends_the_submission(frame: str, note: str) -> None:
+def test_nonsense_on_the_channel_ends_the_submission(
+    run: Callable[..., Transcript], frame: str, note: str
+) -> None:
     find = (
         "import os, stat\n"
         "from autograder.worker import *\n"
@@ -286,7 +405,7 @@ def test_nonsense_on_the_channel_ends_the_submission(frame: str, note: str) -> N
         "        if fd > 2 and stat.S_ISFIFO(os.fstat(fd).st_mode): os.write(fd, FRAME)\n"
         "    except OSError: pass\n"
     )
-    transcript = _run("print('kept')", find.replace("FRAME", frame), "print('after')")
+    transcript = run("print('kept')", find.replace("FRAME", frame), "print('after')")
     assert transcript.status == "killed"
     assert note in transcript.note
     assert _text(transcript.cells["cell-0"]) == "kept\n"
@@ -384,9 +503,9 @@ def test_too_much_in_all_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_environment_takes_over_only_what_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
-    made = environment(_job("a", budget="cpu"), "/somewhere")
+    made = environment()
     assert made["LC_ALL"] == "C.UTF-8"
-    assert made["WORKBOOK_BUDGET"] == "cpu"
+    assert made["WORKBOOK_BUDGET"] == "smoke"
     assert made["OMP_NUM_THREADS"] == "1"
     assert "AWS_SECRET_ACCESS_KEY" not in made
 
