@@ -433,12 +433,16 @@ def _watching_ready_made(exercise: Exercise) -> Iterator[None]:
 
 
 def _ready_made(exercise: Exercise) -> list[types.ModuleType]:
-    later = {other.prefix for other in exercises.every() if other.chapter >= exercise.chapter}
-    return [
-        module
-        for name, module in list(sys.modules.items())
-        if name.startswith(_READY) and name.removeprefix(_READY) in later
-    ]
+    names = (f"{_READY}{prefix}" for prefix in _not_before(exercise.chapter))
+    return [module for name in names if (module := sys.modules.get(name)) is not None]
+
+
+@functools.cache
+def _not_before(chapter: str) -> tuple[str, ...]:
+    """The prefixes of this chapter's exercises and of those of later chapters."""
+    return tuple(
+        sorted({other.prefix for other in exercises.every() if other.chapter >= chapter})
+    )
 
 
 def _is_ready_made(exercise: Exercise, component: Any) -> bool:

@@ -160,12 +160,7 @@ def generate(to: Path, root: Path | None = None) -> list[Path]:
     Raises:
         SourceError: the chapter is missing, or cannot be released.
     """
-    chapters = notebooks.chapters(root, [ASSIGNMENT])
-    with tempfile.TemporaryDirectory(prefix="sample-") as folder:
-        release.assign(chapters, Path(folder))
-        file = f"{ASSIGNMENT}/{ASSIGNMENT}.ipynb"
-        solved = nbformat.read(Path(folder) / "source" / file, as_version=4)
-        blank = nbformat.read(Path(folder) / "release" / file, as_version=4)
+    solved, blank = sources(root)
     paths = []
     for student in CLASS:
         target = to / student.name / ASSIGNMENT / f"{ASSIGNMENT}.ipynb"
@@ -176,6 +171,21 @@ def generate(to: Path, root: Path | None = None) -> list[Path]:
             target.write_bytes(data)
         paths.append(target)
     return paths
+
+
+def sources(root: Path | None = None) -> tuple[NotebookNode, NotebookNode]:
+    """The chapter's notebook with its solutions, and as learners are given it.
+
+    Raises:
+        SourceError: the chapter is missing, or cannot be released.
+    """
+    chapters = notebooks.chapters(root, [ASSIGNMENT])
+    with tempfile.TemporaryDirectory(prefix="sample-") as folder:
+        release.assign(chapters, Path(folder))
+        file = f"{ASSIGNMENT}/{ASSIGNMENT}.ipynb"
+        solved = nbformat.read(Path(folder) / "source" / file, as_version=4)
+        blank = nbformat.read(Path(folder) / "release" / file, as_version=4)
+    return solved, blank
 
 
 def submission_of(student: Student, solved: NotebookNode, blank: NotebookNode) -> NotebookNode:

@@ -364,6 +364,11 @@ def new_shell(recorder: Recorder) -> Shell:
     return shell
 
 
+@functools.cache
+def _pristine() -> _Pristine:
+    return _Pristine()
+
+
 class _Pristine:
     """The modules that a check is made of, as they were before the first cell ran."""
 
@@ -458,13 +463,15 @@ def run(job: Mapping[str, Any], send: Callable[[int, int, bytes], None]) -> None
             sent.append(index)
             send(OUTCOMES, index, bytes(data))
 
-    checking.grading(
-        send_outcomes,
-        seed_of=lambda chapter: job["seed"],
-        hidden=job["hidden"],
-        seconds=job["case_seconds"],
-    )
-    pristine = _Pristine()
+    def only_send() -> None:
+        checking.grading(
+            send_outcomes,
+            seed_of=lambda chapter: job["seed"],
+            hidden=job["hidden"],
+            seconds=job["case_seconds"],
+        )
+
+    only_send()
     slow = 0
     for index, cell in enumerate(job["cells"]):
         current[0] = index
@@ -473,7 +480,8 @@ def run(job: Mapping[str, Any], send: Callable[[int, int, bytes], None]) -> None
         if graded:
             # The cell is the course's own: whatever came before must not matter to it, be it a
             # deleted import, a name reused, or a patch of what the check is made of.
-            pristine.restore()
+            _pristine().restore()
+            only_send()
             shell.input_transformer_manager = TransformerManager()
             shell.ast_transformers = []
             shell.user_ns["check"] = checking.check
@@ -591,6 +599,7 @@ def prepare() -> Shell:
     runner.load_watchers()
     # The files are not there for submissions: whatever they hold is read now.
     list(exercises.every())
+    _pristine()
     return shell
 
 

@@ -33,8 +33,8 @@ from rich.console import Console
 from autograder import exercise as exercises
 from autograder import grading, notebooks, record, release, sample, tables
 from autograder.assignment import Assignment, GradingError, load_assignment, load_pack
-from autograder.engine import CellResult, ProcessEngine
-from autograder.gradebook import Gradebook, _copy_timestamp
+from autograder.engine import CellResult, ForkEngine, Job, Transcript
+from autograder.gradebook import Gradebook, _timestamp
 from autograder.marking import Graded, Limits, grade_notebook, grade_submission
 from autograder.notebooks import SourceError
 from autograder.pack import Pack
@@ -178,7 +178,6 @@ def test_cells_that_were_never_reached_say_where_it_stopped(
         assert "def softmax(scores, dim=-1):" in verdict.message
     stopped = by_id(graded.notebook, "softmax-solution").outputs[-1]
     assert stopped.output_type == "error"
-    assert not graded.settled
 
 
 def test_what_ended_before_the_process_died_keeps_its_points(small: Assignment) -> None:
@@ -239,22 +238,111 @@ def test_the_job_runs_hidden_tests_and_only_code(small: Assignment) -> None:
     assert [c.exercise for c in job.cells] == [None, None, "attention/softmax", None, None]
 
 
-def test_the_small_assignment_for_real(small: Assignment) -> None:
+@pytest.fixture(scope="module")
+def engine() -> Iterator[ForkEngine]:
+    """Shut in as the machine allows."""
+    with ForkEngine(trust=True) as engine:
+        yield engine
+
+
+def test_the_small_assignment_for_real(small: Assignment, engine: ForkEngine) -> None:
     warns = "import sys\ndef triple(x):\n    print('careful', file=sys.stderr)\n    return x * 3"
     graded = grade_notebook(
-        edited(lambda b: by_id(b, "triple-solution").update(source=warns)), small, ProcessEngine()
+        edited(lambda b: by_id(b, "triple-solution").update(source=warns)), small, engine
     )
     assert [verdict.status for verdict in graded.verdicts] == ["passed", "passed"]
+    assert graded.run["in_process"] == ["triple-check"]
+    shown = by_id(graded.notebook, "triple-check").outputs
+    assert any("Checked in-process" in str(out) for out in shown)
+    assert "in-process" not in str(by_id(graded.notebook, "softmax-check").outputs)
 
     def unfinished(book: NotebookNode) -> None:
         by_id(book, "softmax-solution").source = STUB
         by_id(book, "triple-solution").source = "def triple(x): return x + 4"
 
-    graded = grade_notebook(edited(unfinished), small, ProcessEngine())
+    graded = grade_notebook(edited(unfinished), small, engine)
     first, second = graded.verdicts
     assert (first.status, first.points) == ("error", 0.0)
     assert "not written yet" in first.message
     assert (second.status, second.points) == ("failed", 0.0)
+
+
+STUBBORN = (
+    "import signal, time\n"
+    "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\n"
+    "while True: time.sleep(1)\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "status", "words"),
+    [
+        (STUBBORN, "timeout", "the cell that defines it did not end"),
+        ("import ctypes\nctypes.string_at(0)\n", "killed", "SIGSEGV"),
+        ("import os\nos._exit(0)\n", "killed", "exit status 0"),
+    ],
+)
+def test_a_cell_that_hangs_or_dies_costs_its_own_points_only(
+    small: Assignment, engine: ForkEngine, spoil: str, status: str, words: str
+) -> None:
+    def change(book: NotebookNode) -> None:
+        cell = by_id(book, "softmax-solution")
+        cell.source = spoil + cell.source
+
+    graded = grade_notebook(edited(change), small, engine, Limits(cell=0.5, submission=20))
+    first, second = graded.verdicts
+    assert (first.status, first.points) == (status, 0.0)
+    assert words in first.message
+    assert (second.status, second.points) == ("passed", 3.0)
+    assert graded.run["status"] == "finished"
+    outputs = by_id(graded.notebook, "softmax-solution").outputs
+    assert [out.output_type for out in outputs] == ["error"]
+
+
+def test_the_time_of_the_submission_is_one_budget(small: Assignment, engine: ForkEngine) -> None:
+    def change(book: NotebookNode) -> None:
+        for name in ("softmax-solution", "triple-solution"):
+            by_id(book, name).source = STUBBORN
+
+    graded = grade_notebook(edited(change), small, engine, Limits(cell=0.5, submission=5))
+    assert graded.run["seconds"] < 8
+    assert graded.verdicts[0].status == "timeout"
+    assert [verdict.points for verdict in graded.verdicts] == [0.0, 0.0]
+
+
+class Hangs:
+    """An engine whose submissions hang in one cell after the other."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+
+    def run(self, job: Job) -> Transcript:
+        """Hangs in the first cell."""
+        self.jobs.append(job)
+        cells = {cell.id: CellResult() for cell in job.cells}
+        return Transcript(cells, "timeout", "It hung.", seconds=1.0, one_cell=True)
+
+
+def test_it_is_not_run_again_for_ever(small: Assignment) -> None:
+    engine = Hangs()
+    graded = grade_notebook(solved(), small, engine, Limits(submission=60))
+    assert len(engine.jobs) == 4
+    assert [job.seconds for job in engine.jobs] == [60, 59, 58, 57]
+    assert graded.run["seconds"] == 4.0
+
+
+def test_cells_that_no_exercise_needs_are_left_out(small: Assignment) -> None:
+    def with_demonstration(book: NotebookNode, changed: str = "") -> NotebookNode:
+        book.cells.insert(1, cell("code", f"curve = train_for_an_hour(){changed}"))
+        return book
+
+    small = dataclasses.replace(small, release=with_demonstration(released()))
+    engine = CannedEngine({})
+    graded = grade_notebook(with_demonstration(solved()), small, engine)
+    assert len(engine.jobs[0].cells) == 5
+    assert "Not run while grading" in graded.notebook.cells[1].outputs[0].text
+    grade_notebook(with_demonstration(solved(), "  # mine"), small, engine)
+    assert len(engine.jobs[1].cells) == 6
 
 
 # ---- files and the cache ---------------------------------------------------------------------
@@ -285,9 +373,27 @@ def test_an_unchanged_submission_is_not_run_again(small: Assignment, tmp_path: P
     assert len(engine.jobs) == 4
 
 
-def test_what_ran_out_of_time_is_tried_again(small: Assignment, tmp_path: Path) -> None:
+def test_what_ran_out_of_time_is_run_again_where_asked(small: Assignment, tmp_path: Path) -> None:
+    path, cache = _hand_in(tmp_path, solved()), tmp_path / "cache"
+    engine = CannedEngine({"softmax-check": CellResult()}, "timeout", "Late.")
+    for again in (False, False, True):
+        grade_submission(path, small, engine, cache=cache, again=again)
+    assert len(engine.jobs) == 2
+    well = CannedEngine(_sent(outcomes_of(SOFTMAX)))
+    for _ in range(2):
+        grade_submission(path, small, well, cache=cache, again=True)
+    assert len(well.jobs) == 1
+
+
+def test_what_another_run_might_give_differently_is_not_kept(
+    small: Assignment, tmp_path: Path
+) -> None:
+    class Killed(CannedEngine):
+        def run(self, job: Job) -> Transcript:
+            return dataclasses.replace(super().run(job), settled=False)
+
     path = _hand_in(tmp_path, solved())
-    engine = CannedEngine({}, "timeout", "Late.")
+    engine = Killed({"softmax-check": CellResult()}, "killed", "By whom?")
     for _ in range(2):
         grade_submission(path, small, engine, cache=tmp_path / "cache")
     assert len(engine.jobs) == 2
@@ -464,9 +570,9 @@ def _but(**wrong: tuple[float, str, str]) -> tuple[tuple[float, str, str], ...]:
 EXPECTED = {
     "ada": RIGHT,
     "ben": ((0.0, "error", ""),) * 5,
-    "chloe": _but(scaled_dot_product_attention=(0.53, "failed", "square root of d_k")),
-    "david": _but(scaled_dot_product_attention=(1.07, "failed", "after the softmax")),
-    "emma": _but(softmax=(1.52, "failed", "ignores dim")),
+    "chloe": _but(scaled_dot_product_attention=(0.89, "failed", "square root of d_k")),
+    "david": _but(scaled_dot_product_attention=(0.89, "failed", "after the softmax")),
+    "emma": _but(softmax=(1.29, "failed", "ignores dim")),
     "farid": _but(
         padding_mask=(0.0, "failed", "both padding"),
         causal_mask=(0.0, "failed", "may not see itself"),
@@ -637,11 +743,8 @@ def test_a_perfect_notebook_runs_without_an_error(graded_class: Class) -> None:
 def test_when_it_was_handed_in_goes_along_where_it_can_be_read(
     tmp_path: Path, text: str, kept: bool
 ) -> None:
-    for name in ("in", "out"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "in" / "timestamp.txt").write_text(text)
-    _copy_timestamp(tmp_path / "in", tmp_path / "out")
-    assert (tmp_path / "out" / "timestamp.txt").exists() == kept
+    (tmp_path / "timestamp.txt").write_text(text)
+    assert _timestamp(tmp_path) == (text.strip() if kept else "")
 
 
 def test_the_sample_command_tells_who_is_who(
@@ -655,12 +758,14 @@ def test_the_sample_command_tells_who_is_who(
 
 def test_nothing_is_left_of_the_work(graded_class: Class) -> None:
     assert sorted(path.name for path in graded_class.folder.iterdir()) == [
+        ".lock",
         ".results",
         "autograded",
         "feedback",
         "gradebook.db",
         "grades.csv",
         "grades.json",
+        "runs.json",
         "source",
     ]
     # Formgrader wants the folder; the course's copy, with its solutions, stays out of it.
