@@ -7,6 +7,7 @@ pack recorded today is judged against the same inputs in ten years.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -103,12 +104,15 @@ class Make:
                 "attributes of self.",
             )
         for name, shape in parameters.items():
-            if tuple(own[name].shape) != tuple(shape):
+            found = tuple(own[name].shape)
+            if found != tuple(shape):
                 raise Complaint(
                     "parameters",
-                    f"The parameter {name} has shape {tuple(own[name].shape)}; "
+                    f"The parameter {name} has shape {found}; "
                     f"the exercise asks for {tuple(shape)}.",
-                    "Check the order of in_features and out_features in that layer.",
+                    "Check the order of in_features and out_features in that layer."
+                    if found == tuple(shape)[::-1]
+                    else "Check the widths of that layer: what goes in, and what comes out?",
                 )
         with torch.no_grad():
             for name, parameter in own.items():
@@ -120,24 +124,45 @@ class Make:
                 else:
                     parameter.zero_()
 
-    def gradients(self, output: Tensor, *inputs: Tensor) -> list[Tensor]:
-        """Gradients of a fixed weighted sum of ``output`` with respect to ``inputs``.
+    def gradients(self, of: str, output: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
+        """Gradients of a fixed weighted sum of ``output``, as named outputs of a case.
+
+        Args:
+            of: what ``output`` is, in a word.
+            output: from where the gradient flows.
+            inputs: to where it must flow, by name.
 
         Raises:
             Complaint: no gradient reaches an input.
         """
+        frozen = [name for name, tensor in inputs.items() if not tensor.requires_grad]
+        if frozen:
+            raise Complaint(
+                "gradient",
+                f"No gradient is asked for at {_names(frozen)}: requires_grad is False.",
+                "Leave requires_grad as it is: what is frozen does not learn.",
+            )
         weights = torch.from_numpy(self._normal(self._next(), tuple(output.shape)))
+        cut = list(inputs)
         if output.requires_grad:
             found = torch.autograd.grad(
-                (output * weights.to(output.dtype)).sum(), inputs, allow_unused=True
+                (output * weights.to(output.dtype)).sum(),
+                list(inputs.values()),
+                allow_unused=True,
+                retain_graph=True,  # a case may ask about another output of the same call
             )
-            if all(gradient is not None for gradient in found):
-                return list(found)
+            gradients = dict(zip(inputs, found, strict=True))
+            cut = [name for name, gradient in gradients.items() if gradient is None]
+            if not cut:
+                return {
+                    f"gradient of {name} through the {of}": gradient
+                    for name, gradient in gradients.items()
+                }
         raise Complaint(
             "gradient",
-            "No gradient flows from the output back to every input.",
+            f"No gradient flows from the {of} back to {_names(cut)}.",
             "Look for .detach(), .data, .item(), torch.no_grad(), numpy or torch.tensor(...) "
-            "between input and output: each cuts the graph.",
+            f"on the way to the {of}: each cuts the graph.",
         )
 
     def watch(self, tensor: Tensor) -> Tensor:
@@ -150,7 +175,7 @@ class Make:
         return f"draw {self._draws}"
 
     def _uniform(self, label: str, shape: Sequence[int]) -> np.ndarray:
-        count = int(np.prod(shape, dtype=np.int64))
+        count = math.prod(shape)
         stream = hashlib.shake_256(f"{self._key}\0{label}".encode()).digest(8 * count)
         bits = np.frombuffer(stream, dtype="<u8").astype(np.uint64) >> np.uint64(11)
         return (bits.astype(np.float64) / 2.0**53).reshape(tuple(shape))

@@ -27,11 +27,20 @@ _TOLERANCES = {
 
 @dataclass(frozen=True)
 class Difference:
-    """How one output differs: a sentence, further lines, and what to do about it."""
+    """How one output differs.
+
+    Attributes:
+        sentence: what differs.
+        lines: further lines about it.
+        next_step: what to do about it.
+        of_form: whether type, device, shape or dtype differ, or an input was changed. What a
+            case has to say is about values.
+    """
 
     sentence: str
     lines: tuple[str, ...] = ()
     next_step: str = ""
+    of_form: bool = False
 
 
 def judge(outcomes: Sequence[Outcome], references: References) -> Verdict:
@@ -85,7 +94,7 @@ def judge(outcomes: Sequence[Outcome], references: References) -> Verdict:
 
     whole = sum(case.weight for case in references.cases)
     earned = sum(case.weight for case, _, difference in rows if not difference)
-    known = _known_error([got[index] for index in failing], references)
+    known = _known_error(got, failing, references)
     hidden_failed = sum(references.cases[index].hidden for index in failing)
     common |= {
         "points": round(references.points * earned / whole, 2),
@@ -113,6 +122,7 @@ def judge(outcomes: Sequence[Outcome], references: References) -> Verdict:
         printed=outcome.printed,
         next_step=(known.next_step if known else "")
         or (failure.next_step if failure else "")
+        or (difference.next_step if difference.of_form else "")
         or case.next_step
         or difference.next_step
         or "Call your code with inputs like those of this case, and look at each step.",
@@ -121,6 +131,7 @@ def judge(outcomes: Sequence[Outcome], references: References) -> Verdict:
 
 
 _NOT_RUN = Failure("missing", "This case was not run.")
+_NOT_RUN_KINDS = ("missing", "skipped")
 
 
 def _status(failing: Sequence[Outcome], total: int) -> str:
@@ -132,22 +143,33 @@ def _status(failing: Sequence[Outcome], total: int) -> str:
     return "error" if broken and len(failing) == total else "failed"
 
 
-def _known_error(failing: Sequence[Outcome], references: References) -> KnownError | None:
-    """The misconception that explains most failing cases, the first of them included.
+def _known_error(
+    got: Sequence[Outcome], failing: Sequence[int], references: References
+) -> KnownError | None:
+    """The misconception that explains the failing cases, the first of them included.
 
     A case counts as explained where the misconception gets it wrong in the same way. An exception
-    alone names nothing: at least one explained case must have values. Code with two mistakes is
-    thus told the one that shows first.
+    alone names nothing: at least one explained case must have values. A name that is wrong
+    misleads more than none, so at most a quarter of the failing cases may stay unexplained (a
+    second, small mistake), and at most a quarter of what the misconception gets wrong may be right
+    here. Cases that were not run say nothing.
     """
+    failed = {got[index].case: got[index] for index in failing}
+    ran = [o for o in failed.values() if not (o.failure and o.failure.kind in _NOT_RUN_KINDS)]
+    if not ran:
+        return None
     best, best_rank = None, (0, 0)
     for known in references.known_errors:
         wrong = {outcome.case: outcome for outcome in known.outcomes}
         explained = [
             outcome
-            for outcome in failing
+            for outcome in ran
             if outcome.case in wrong and _alike(wrong[outcome.case], outcome)
         ]
-        if failing[0] not in explained or all(outcome.failure for outcome in explained):
+        if ran[0] not in explained or all(outcome.failure for outcome in explained):
+            continue
+        unexplained, right_here = len(ran) - len(explained), len(wrong.keys() - failed.keys())
+        if 4 * unexplained > len(ran) or 4 * right_here > len(wrong):
             continue
         # Of two that explain as much, the one that is wrong in fewer other cases.
         rank = (len(explained), len(explained) - len(wrong))
@@ -159,7 +181,29 @@ def _known_error(failing: Sequence[Outcome], references: References) -> KnownErr
 def _alike(recorded: Outcome, got: Outcome) -> bool:
     if recorded.failure or got.failure:
         return bool(recorded.failure and got.failure and recorded.failure.kind == got.failure.kind)
-    return difference_of(recorded, got) is None
+    return difference_of(recorded, _in_the_dtypes_of(recorded, got)) is None
+
+
+def _in_the_dtypes_of(recorded: Outcome, got: Outcome) -> Outcome:
+    """The outcome with its tensors in the recorded dtypes, where both are of one kind.
+
+    A mask of ones and zeros is the same mistake in uint8 and in int64.
+    """
+
+    def like(name: str, value: Any) -> Any:
+        wanted = recorded.outputs.get(name)
+        both = isinstance(wanted, Tensor) and isinstance(value, Tensor)
+        return value.to(wanted.dtype) if both and _kind(wanted) == _kind(value) else value
+
+    return Outcome(got.case, {name: like(name, value) for name, value in got.outputs.items()})
+
+
+def _kind(tensor: Tensor) -> str:
+    if tensor.dtype == torch.bool:
+        return "bool"
+    if tensor.is_complex():
+        return "complex"
+    return "floating" if tensor.is_floating_point() else "whole"
 
 
 def difference_of(expected: Outcome, got: Outcome) -> Difference | None:
@@ -168,7 +212,7 @@ def difference_of(expected: Outcome, got: Outcome) -> Difference | None:
         return Difference(got.failure.text, (), got.failure.next_step)
     for name, value in expected.outputs.items():
         if name not in got.outputs:
-            return Difference(f"The output {name} is missing.")
+            return Difference(f"The output {name} is missing.", of_form=True)
         difference = _compare(name, value, got.outputs[name])
         if difference:
             return difference
@@ -180,7 +224,9 @@ def _compare(name: str, expected: Any, got: Any) -> Difference | None:
         return _compare_tensors(name, expected, got)
     if isinstance(expected, list):
         if not isinstance(got, list):
-            return Difference(f"{name} is {_shown(got)}; expected a list of {len(expected)}.")
+            return Difference(
+                f"{name} is {_shown(got)}; expected a list of {len(expected)}.", of_form=True
+            )
         if len(got) != len(expected):
             return Difference(f"{name} has {len(got)} items; expected {len(expected)}.")
         for index, pair in enumerate(zip(expected, got, strict=True)):
@@ -194,6 +240,14 @@ def _compare(name: str, expected: Any, got: Any) -> Difference | None:
             return None
     elif type(expected) is type(got) and expected == got:
         return None
+    elif "unchanged" in name:
+        # So a case calls what Make.unchanged tells; what else it says is about its values.
+        return Difference(
+            f"{name}: expected {_shown(expected)}, got {_shown(got)}.",
+            next_step="A line changes what the caller passed in, such as x -= y, x[...] = y or "
+            "x.masked_fill_(...). Make a new tensor: x = x - y.",
+            of_form=True,
+        )
     return Difference(f"{name}: expected {_shown(expected)}, got {_shown(got)}.")
 
 
@@ -202,22 +256,29 @@ def _compare_tensors(name: str, expected: Tensor, got: Any) -> Difference | None
         return Difference(
             f"{name} is on {got.device}; the inputs are on the CPU.",
             next_step="Create new tensors on the inputs' device, with device=x.device.",
+            of_form=True,
         )
     if not isinstance(got, Tensor):
         return Difference(
-            f"{name} is {_shown(got)}; expected a tensor of shape {tuple(expected.shape)}."
+            f"{name} is {_shown(got)}; expected a tensor of shape {tuple(expected.shape)}.",
+            next_step="Keep the whole computation in torch, and return tensors.",
+            of_form=True,
         )
     if got.shape != expected.shape:
         return Difference(
             f"{name} has shape {tuple(got.shape)}; expected {tuple(expected.shape)}.",
             _rearranged(expected, got),
             "Write the shape behind every line as a comment, and compare.",
+            of_form=True,
         )
     if got.dtype != expected.dtype:
         return Difference(
             f"{name} has dtype {_dtype(got)}; expected {_dtype(expected)}.",
-            next_step="Let the result have the dtype that the exercise states; new tensors take it "
+            next_step="A mask is boolean: return the result of a comparison, or dtype=torch.bool."
+            if expected.dtype == torch.bool
+            else "Let the result have the dtype that the exercise states; new tensors take it "
             "with dtype=x.dtype.",
+            of_form=True,
         )
     if expected.numel() == 0:
         return None
@@ -233,16 +294,21 @@ def _compare_tensors(name: str, expected: Tensor, got: Any) -> Difference | None
         return None
     wrong = int((~right).sum())
     lines = []
+    where = _worst(a, b, right)
+    wanted, found = _numbers(a[where], b[where])
     unwanted = int((b != b).sum()) - int((a != a).sum()) if b.is_floating_point() else 0
     if unwanted > 0:
         lines.append(f"{int((b != b).sum())} of {b.numel()} elements are NaN.")
-    where = _worst(a, b, right)
-    wanted, found = _numbers(a[where], b[where])
-    lines.append(f"Worst at {list(where)}: expected {wanted}, got {found}.")
-    lines += _rearranged(expected, got)
+    sentence = f"{name}: expected {wanted}, got {found}."
+    if expected.ndim:
+        sentence = (
+            f"{name} has the right shape {tuple(got.shape)} and dtype, but {wrong} of "
+            f"{got.numel()} value{'s' * (got.numel() != 1)} {'are' if wrong != 1 else 'is'} wrong."
+        )
+        lines.append(f"Worst at {list(where)}: expected {wanted}, got {found}.")
+        lines += _rearranged(expected, got)
     return Difference(
-        f"{name} has the right shape {tuple(got.shape)} and dtype, "
-        f"but {wrong} of {got.numel()} values are wrong.",
+        sentence,
         tuple(lines),
         "NaN comes from 0/0 or inf − inf: look for a softmax over a row that is −inf throughout."
         if unwanted > 0
@@ -277,8 +343,11 @@ def _rearranged(expected: Tensor, got: Tensor) -> tuple[str, ...]:
         if int(mask.sum()) > 1:
             ratios = wide_got[mask] / wide_expected[mask]
             factor = float(ratios.median())
-            if math.isfinite(factor) and factor != 0 and _close(wide_expected * factor, wide_got):
-                return (f"Every value is {factor:.4g} times the expected one.",)
+            scaled = math.isfinite(factor) and factor != 0
+            if scaled and _close(wide_expected * factor, wide_got):
+                if abs(factor - 1) > 1e-3:
+                    return (f"Every value is {factor:.4g} times the expected one.",)
+                return ("All are nearly right: a shorter dtype or a small constant got in.",)
     return ()
 
 

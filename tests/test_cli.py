@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import subprocess
+import sys
+import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +91,75 @@ def test_try_on_a_file_that_never_ends_exits_1(tmp_path: Path) -> None:
     result = invoke("try", "attention/softmax", path, "--seconds", "0.1")
     assert result.exit_code == 1
     assert "did not finish" in result.stdout
+
+
+DEADLY = {
+    "exit at once": ("import os\nos._exit(0)", "exit status 0", "before any case ran"),
+    "exit in a case": (
+        "import os\ndef softmax(scores, dim=-1):\n    os._exit(3)",
+        "exit status 3",
+        "in the case 'three scores'",
+    ),
+    "crash at once": ("import ctypes\nctypes.string_at(0)", "SIGSEGV", "line 2: ctypes"),
+    "crash in a case": (
+        "import ctypes\ndef softmax(scores, dim=-1):\n    return ctypes.string_at(0)",
+        "SIGSEGV",
+        "softmax, line 3: return ctypes.string_at(0)",
+    ),
+    "its own signal": ("import os\nos.kill(os.getpid(), 9)", "SIGKILL", "before any case ran"),
+    "a child that stays": (
+        "import os, time\nif os.fork() == 0:\n    time.sleep(60)\nos._exit(7)",
+        "exit status 7",
+        "before any case ran",
+    ),
+    "closed descriptors": ("import os\nos.closerange(3, 500)", "ended", "before any case ran"),
+}
+
+
+@pytest.mark.parametrize("way", DEADLY)
+def test_try_on_a_file_that_ends_the_process_exits_1_with_a_verdict(
+    tmp_path: Path, way: str
+) -> None:
+    text, *words = DEADLY[way]
+    path = write(tmp_path, text)
+    began = time.monotonic()
+    result = invoke("try", "attention/softmax", path, "--json")
+    verdict = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert (verdict["status"], verdict["points"], verdict["max_points"]) == ("error", 0, 2)
+    assert verdict["next_step"]
+    for word in words:
+        assert word in " ".join([verdict["message"], *verdict["lines"]])
+    assert time.monotonic() - began < 30
+
+
+def test_try_ends_a_file_that_no_signal_reaches(tmp_path: Path) -> None:
+    text = """
+        import signal, time
+
+        def softmax(scores, dim=-1):
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+            while True:
+                time.sleep(1)
+    """
+    path = write(tmp_path, textwrap.dedent(text))
+    result = invoke("try", "attention/softmax", path, "--seconds", "0.1")
+    assert result.exit_code == 1
+    assert "could not be stopped" in result.stdout
+    assert "three scores" in result.stdout
+
+
+def test_try_keeps_what_is_written_below_python_off_the_output(tmp_path: Path) -> None:
+    path = write(tmp_path, "import os\nos.write(1, b'noise')\nos.write(2, b'noise')\n" + WRONG)
+    done = subprocess.run(
+        [sys.executable, "-m", "autograder.cli", "try", "attention/softmax", path, "--json"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["status"] == "failed"
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,10 @@ def alternatives(exercise: Exercise) -> list[Any]:
 
 
 def mutants(exercise: Exercise) -> list[Any]:
+    """(component, words of the misconception that names it), for each mutant."""
     module = importlib.import_module(f"tests.mutants.{exercise.prefix}")
-    return module.MUTANTS[exercise.id]
+    found = module.MUTANTS[exercise.id]
+    return [(component, module.NAMED.get(component.__name__, "")) for component in found]
 
 
 @pytest.mark.parametrize("exercise", EXERCISES, ids=IDS)
@@ -107,19 +109,23 @@ def test_other_right_implementation_gets_full_points(exercise: Exercise, compone
 
 
 @pytest.mark.parametrize(
-    ("exercise", "component"),
+    ("exercise", "component", "words"),
     [
-        pytest.param(exercise, component, id=f"{exercise.id}-{component.__name__}")
+        pytest.param(exercise, component, words, id=f"{exercise.id}-{component.__name__}")
         for exercise in EXERCISES
-        for component in mutants(exercise)
+        for component, words in mutants(exercise)
     ],
 )
-def test_wrong_implementation_loses_points(exercise: Exercise, component: Any) -> None:
-    """With the public pack: a learner must not be told that all is well."""
+def test_wrong_implementation_loses_points_and_gets_no_wrong_name(
+    exercise: Exercise, component: Any, words: str
+) -> None:
+    """With the public pack: a learner must not be told that all is well, or another's mistake."""
     pack = Pack.load(path_of(exercise.chapter))
     verdict = judge(run(exercise, component, pack.seed), pack.references(exercise.id))
     assert verdict.points < exercise.points
     assert verdict.next_step
+    assert bool(words) == bool(verdict.misconception)
+    assert words in verdict.misconception
 
 
 @pytest.mark.parametrize("exercise", EXERCISES, ids=IDS)

@@ -202,11 +202,73 @@ def test_the_misconception_that_explains_most_is_named() -> None:
     assert judge(outcomes(5, 0, 0), both).misconception == "small"
     assert judge(outcomes(5, 6, 0), both).misconception == "large"
     assert judge(outcomes(5, 6, 0), both).next_step == "mend both"
-    # A second mistake hides neither: the first failing case is explained.
-    assert judge(outcomes(5, 9, 0), both).misconception == "small"
+    # Half of what fails is not enough: the other half would be misled.
+    assert judge(outcomes(5, 9, 0), both).misconception == ""
+    # Nor is it named where the code does not make the mistake in the other cases.
+    assert judge(outcomes(0, 6, 0), both).misconception == ""
     # What no misconception gives is not named.
     assert judge(outcomes(8, 0, 0), both).misconception == ""
     assert judge(outcomes(8, 0, 0), both).next_step == "look at a"
+
+
+def test_a_second_small_mistake_does_not_hide_the_first() -> None:
+    titles = "abcdefgh"
+    zeros = {title: Outcome(title, {"value": torch.zeros(2)}) for title in titles}
+    ones = [Outcome(title, {"value": torch.ones(2)}) for title in titles]
+    cases = [CaseInfo(title, False, 1.0, "") for title in titles]
+    known = References("x/y", 4.0, cases, zeros, [KnownError("ones", "", ones)])
+    twos = [Outcome(title, {"value": torch.full((2,), 2.0)}) for title in titles]
+    assert judge([*ones[:6], *twos[6:]], known).misconception == "ones"
+    assert judge([*ones[:5], *twos[5:]], known).misconception == ""
+    # Cases that were not run say nothing, either way.
+    skipped = [Outcome(title, failure=Failure("skipped", "Not run.")) for title in titles]
+    assert judge([*ones[:2], *skipped[2:]], known).misconception == "ones"
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int32, torch.int64])
+def test_a_misconception_is_named_in_every_dtype_of_its_kind(dtype: torch.dtype) -> None:
+    right, numbers = torch.tensor([True, False]), torch.tensor([1, 0])
+    known = KnownError("numbers", "", [Outcome("a", {"value": numbers})])
+    references = one_case(right, (known,))
+    assert judge([Outcome("a", {"value": numbers.to(dtype)})], references).misconception
+    assert not judge([Outcome("a", {"value": numbers.float()})], references).misconception
+
+
+@pytest.mark.parametrize(
+    ("got", "words"),
+    [
+        (torch.ones(3), "shape behind every line"),
+        (torch.zeros(2).double(), "dtype"),
+        (OnDevice(torch.zeros(2), "cuda:0"), "device"),
+        ([0.0, 0.0], "in torch"),
+        (torch.ones(2), "look at a"),
+    ],
+)
+def test_what_a_case_says_about_values_is_not_said_about_the_form(got: Any, words: str) -> None:
+    references = one_case(torch.zeros(2), next_step="look at a")
+    assert words in judge([Outcome("a", {"value": got})], references).next_step
+
+
+def test_a_changed_input_has_its_own_next_step() -> None:
+    case = CaseInfo("a", False, 1.0, "look at a")
+    expected = {"a": Outcome("a", {"the input is unchanged": True})}
+    found = judge(
+        [Outcome("a", {"the input is unchanged": False})],
+        References("x/y", 4.0, [case], expected, []),
+    )
+    assert "x = x - y" in found.next_step
+
+
+def test_a_single_number_is_told_without_shape_or_place() -> None:
+    found = verdict(torch.tensor(0.0), torch.tensor(2.5))
+    assert found.details == ("value: expected 0, got 2.5.",)
+
+
+def test_nearly_right_values_are_not_told_as_a_factor_of_one() -> None:
+    expected = values((4, 3), 1, torch.float64)
+    found = verdict(expected, expected * (1 + 1e-7))
+    assert "nearly right" in " ".join(found.details)
+    assert "times" not in " ".join(found.details)
 
 
 def test_an_exception_alone_names_no_misconception() -> None:

@@ -55,6 +55,44 @@ def test_attention_equals_torch(
     torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize("leading", [(), (2,), (2, 3), (2, 1, 3)])
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_equals_torch_with_any_leading_axes(
+    leading: tuple[int, ...], causal: bool
+) -> None:
+    query, key, value = torch.randn(3, *leading, 4, 8, generator=torch.manual_seed(3)).unbind(0)
+    mask = solution("attention/causal_mask")(4) if causal else None
+    output, _ = solution("attention/scaled_dot_product_attention")(query, key, value, mask)
+    expected = F.scaled_dot_product_attention(query, key, value, is_causal=causal)
+    torch.testing.assert_close(output, expected)
+
+
+@pytest.mark.parametrize("mask", [[False, True, True], [False, False, True], [True, True, True]])
+def test_attention_equals_torch_where_scores_lie_far_apart(mask: list[bool]) -> None:
+    query = torch.tensor([[[20.0, 0.0], [200.0, 0.0]]])
+    key = torch.tensor([[[20.0, 0.0], [0.0, 1.0], [-200.0, 0.0]]])
+    _, weights = solution("attention/scaled_dot_product_attention")(
+        query, key, key, torch.tensor(mask)
+    )
+    # With the unit matrix for values, what comes out are the weights.
+    expected = F.scaled_dot_product_attention(
+        query, key, torch.eye(3)[None], attn_mask=torch.tensor(mask)
+    )
+    assert torch.equal(weights, expected)
+    assert weights[0, 0].tolist() == [float(i == mask.index(True)) for i in range(3)]
+
+
+def test_softmax_of_minus_infinity_equals_torch_and_its_gradient_too() -> None:
+    scores = torch.tensor([[-math.inf, 1.0, 2.0], [-math.inf, -2e10, -1e10]], requires_grad=True)
+    ours, theirs = solution("attention/softmax")(scores), torch.softmax(scores, -1)
+    assert torch.equal(ours[:, 0], torch.zeros(2))
+    torch.testing.assert_close(ours, theirs)
+    upstream = torch.tensor([[1.0, -2.0, 3.0]])
+    (a,) = torch.autograd.grad((ours * upstream).sum(), scores)
+    (b,) = torch.autograd.grad((theirs * upstream).sum(), scores)
+    torch.testing.assert_close(a, b)
+
+
 def test_fully_masked_rows_equal_torch_and_are_zero() -> None:
     query, key, value = torch.randn(3, 1, 4, 8).unbind(0)
     mask = torch.zeros(4, 4, dtype=torch.bool)
@@ -66,7 +104,7 @@ def test_fully_masked_rows_equal_torch_and_are_zero() -> None:
     assert not weights.any()
 
 
-@pytest.mark.parametrize("length", [1, 2, 5, 33])
+@pytest.mark.parametrize("length", [1, 2, 5, 33, 300])
 def test_causal_mask_equals_tril(length: int) -> None:
     expected = torch.tril(torch.ones(length, length)).bool()
     assert torch.equal(solution("attention/causal_mask")(length), expected)

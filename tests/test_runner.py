@@ -106,6 +106,86 @@ def test_a_detached_result_loses_the_gradient_case_with_its_own_words() -> None:
     assert ".detach()" in found.next_step
 
 
+def test_a_detached_second_result_is_told_by_its_name() -> None:
+    def detached(query: Any, key: Any, value: Any, mask: Any = None) -> Any:
+        output, weights = solution(ATTEND)(query, key, value, mask)
+        return output, weights.detach()
+
+    found = verdict(ATTEND, detached)
+    assert "from the weights back to query, key" in found.details[0]
+
+
+class Frozen(solution(ADDITIVE)):  # type: ignore[misc]
+    def __init__(self, *widths: int) -> None:
+        super().__init__(*widths)
+        self.v_a.weight.requires_grad_(False)
+
+
+class WrongWidth(solution(ADDITIVE)):  # type: ignore[misc]
+    def __init__(self, d_query: int, d_key: int, d_hidden: int) -> None:
+        super().__init__(d_query, d_query, d_hidden)
+
+
+class Backwards(solution(ADDITIVE)):  # type: ignore[misc]
+    def __init__(self, d_query: int, d_key: int, d_hidden: int) -> None:
+        super().__init__(d_query, d_key, d_hidden)
+        self.u_a = nn.Linear(d_hidden, d_key, bias=False)
+
+
+@pytest.mark.parametrize(
+    ("component", "words"),
+    [
+        (Frozen, "No gradient is asked for at v_a.weight: requires_grad is False."),
+        (WrongWidth, "Check the widths of that layer"),
+        (Backwards, "Check the order of in_features and out_features"),
+    ],
+)
+def test_what_is_wrong_with_a_parameter_is_told(component: Any, words: str) -> None:
+    assert words in verdict(ADDITIVE, component).text()
+
+
+def lost_axis(scores: Any, dim: int = -1) -> Any:
+    return scores.exp() / scores.exp().sum(dim + 0)
+
+
+def pair_for_maximum(scores: Any, dim: int = -1) -> Any:
+    return (scores - scores.max(dim, keepdim=True)).exp()
+
+
+def in_place_in_the_graph(query: Any, key: Any, value: Any, mask: Any = None) -> Any:
+    weights = torch.softmax(query @ key.mT / query.size(-1) ** 0.5, -1)
+    if mask is not None:
+        weights *= mask
+    return weights @ value, weights
+
+
+def mask_of_numbers(query: Any, key: Any, value: Any, mask: Any = None) -> Any:
+    weights = query @ key.mT if mask is None else (query @ key.mT).masked_fill(~mask.float(), 0.0)
+    return weights @ value, weights
+
+
+def three_axes(query: Any, key: Any, value: Any, mask: Any = None) -> Any:
+    return torch.bmm(query, key.transpose(1, 2)) @ value, query
+
+
+HINTS = {
+    "lost axis": (SOFTMAX, lost_axis, "a batch, over", "keepdim=True"),
+    "max gives two": (SOFTMAX, pair_for_maximum, "three scores", "take .values"),
+    "in place": (ATTEND, in_place_in_the_graph, "gradients, with a mask", "x = x - y"),
+    "mask of numbers": (ATTEND, mask_of_numbers, "(batch, 1, L_k)", "must be boolean"),
+    "three axes": (ATTEND, three_axes, "no batch axis", "from the end"),
+}
+
+
+@pytest.mark.parametrize("way", HINTS)
+def test_common_errors_have_a_hint(way: str) -> None:
+    exercise_id, component, title, words = HINTS[way]
+    outcomes = run(exercises.find(exercise_id), component, SECRET)
+    outcome = next(outcome for outcome in outcomes if title in outcome.case)
+    assert outcome.failure
+    assert words in outcome.failure.next_step
+
+
 def test_an_endless_loop_costs_one_time_limit() -> None:
     def endless(scores: Any, dim: int = -1) -> Any:
         while True:

@@ -10,6 +10,12 @@ from autograder.exercise import Exercise, Returned
 OUTPUT = Returned("output", "(batch, L_q, d_v)")
 WEIGHTS = Returned("weights", "(batch, L_q, L_k)")
 
+NAN_ON_THE_WAY_BACK = (
+    "0/0 or inf - inf is made first and its result replaced afterwards; on the way back it is "
+    "still NaN. Fill the barred scores with masked_fill, before the softmax: what is filled "
+    "passes no gradient on, NaN or not."
+)
+
 # ---- softmax -------------------------------------------------------------------------------
 
 softmax = Exercise(
@@ -38,12 +44,22 @@ def _(softmax, make):
     next_step="Use dim in both the maximum and the sum, with keepdim=True.",
 )
 def _(softmax, make):
-    scores = make.normal(3, 4, 5)
+    scores = make.normal(2, 3, 4)
     return {
         "weights, dim=0": softmax(scores, 0),
         "weights, dim=1": softmax(scores, 1),
         "weights, dim=-2": softmax(scores, -2),
     }
+
+
+@softmax.case(
+    "as many rows as columns",
+    next_step="Give the maximum and the sum keepdim=True. Without it a square matrix is divided "
+    "along the wrong axis, and no error tells.",
+)
+def _(softmax, make):
+    scores = make.normal(4, 4)
+    return {"weights": softmax(scores), "weights, dim=0": softmax(scores, 0)}
 
 
 @softmax.case(
@@ -71,11 +87,20 @@ def _(softmax, make):
     return {"weights": softmax(make.normal(3, 4) + torch.tensor([[500.0], [0.0], [-500.0]]))}
 
 
-@softmax.case("some scores are minus infinity", next_step="exp(-inf) is 0: let it do the work.")
+@softmax.case(
+    "some scores are minus infinity",
+    next_step="exp(-inf) is exactly 0: let it do the work, and put no number in its place.",
+)
 def _(softmax, make):
     scores = make.normal(4, 6)
     scores[:, ::2] = -math.inf
-    return {"weights": softmax(scores)}
+    weights = softmax(scores)
+    low = torch.tensor([[-math.inf, -2e4, -1e4], [-math.inf, -2e10, -1e10]])
+    return {
+        "weights": weights,
+        "how many weights of minus infinity are not exactly 0": int((weights[:, ::2] != 0).sum()),
+        "weights beside very low scores": softmax(low),
+    }
 
 
 @softmax.case(
@@ -93,16 +118,34 @@ def _(softmax, make):
 @softmax.case("gradients")
 def _(softmax, make):
     scores = make.normal(3, 5, grad=True)
-    return {"gradient of the scores": make.gradients(softmax(scores), scores)}
+    return make.gradients("weights", softmax(scores), scores=scores)
 
 
 @softmax.case(
-    "a transposed input, left as it was",
-    next_step="Write x = x - y, not x -= y: the second changes the caller's tensor.",
+    "gradients beside a score of minus infinity",
+    weight=0.5,
+    next_step="inf - inf and 0 times infinity are NaN, on the way back too. Let exp(-inf) give "
+    "the 0; neither replace it nor multiply by it.",
 )
 def _(softmax, make):
-    scores = make.normal(5, 3)
-    return {"weights": softmax(scores.T), "the input is unchanged": make.unchanged()}
+    scores = make.normal(2, 4)
+    scores[0, 1] = -math.inf
+    scores.requires_grad_()
+    return make.gradients("weights", softmax(scores), scores=scores)
+
+
+@softmax.case(
+    "transposed inputs, left as they were",
+    next_step="Go by dim, not by the order in memory: the axes may be swapped.",
+)
+def _(softmax, make):
+    scores, cube = make.normal(5, 3), make.normal(2, 3, 4)
+    return {
+        "weights": softmax(scores.T),
+        "weights of three axes": softmax(cube.transpose(0, 1)),
+        "weights of three axes, dim=1": softmax(cube.transpose(0, 1), 1),
+        "the inputs are unchanged": make.unchanged(),
+    }
 
 
 @softmax.case(
@@ -141,12 +184,61 @@ def _(scores, dim=-1):
 
 
 @softmax.misconception(
-    "The exponentials are divided by the sum over the whole tensor, so the rows do not sum to 1.",
-    next_step="Sum along dim, with keepdim=True.",
+    "The largest absolute value is subtracted, not the largest score, so rows of very negative "
+    "scores turn into 0/0.",
+    next_step="Take the maximum of the scores as they are: amax(dim=dim, keepdim=True).",
 )
 def _(scores, dim=-1):
-    powers = torch.exp(scores - scores.amax(dim=dim, keepdim=True))
-    return powers / powers.sum()
+    powers = torch.exp(scores - scores.abs().amax(dim=dim, keepdim=True))
+    return powers / powers.sum(dim=dim, keepdim=True)
+
+
+@softmax.misconceptions
+def _():
+    """The sum over everything, from exponentials of every kind."""
+    for shift in (
+        lambda scores, dim: scores.amax(dim=dim, keepdim=True),
+        lambda scores, dim: scores.max(),
+        lambda scores, dim: 0.0,
+    ):
+
+        def over_everything(scores, dim=-1, shift=shift):
+            powers = torch.exp(scores - shift(scores, dim))
+            return powers / powers.sum()
+
+        yield (
+            "The exponentials are divided by the sum over the whole tensor, so the rows do not "
+            "sum to 1.",
+            over_everything,
+            "Sum along dim, with keepdim=True.",
+        )
+
+
+@softmax.misconceptions
+def _():
+    """An axis that is lost, in the maximum, in the sum, or in both."""
+    for maximum, total in ((True, False), (False, True), (False, False), (None, False)):
+
+        def without_axis(scores, dim=-1, maximum=maximum, total=total):
+            shifted = scores if maximum is None else scores - scores.amax(dim, keepdim=maximum)
+            powers = torch.exp(shifted)
+            return powers / powers.sum(dim, keepdim=total)
+
+        yield (
+            "The maximum or the sum loses its axis, so it meets the wrong axis of the scores: an "
+            "error for most shapes, wrong weights for square ones.",
+            without_axis,
+            "Pass keepdim=True to both, so that they broadcast against the scores.",
+        )
+
+
+@softmax.misconception(
+    "The sign is turned around: the smallest score gets the largest weight.",
+    next_step="Subtract the maximum from the scores, not the scores from the maximum.",
+)
+def _(scores, dim=-1):
+    powers = torch.exp(scores.amin(dim=dim, keepdim=True) - scores)
+    return powers / powers.sum(dim=dim, keepdim=True)
 
 
 @softmax.misconception(
@@ -156,6 +248,15 @@ def _(scores, dim=-1):
 def _(scores, dim=-1):
     powers = torch.exp(scores - scores.amax(dim=-1, keepdim=True))
     return powers / powers.sum(dim=-1, keepdim=True)
+
+
+@softmax.misconception(
+    "It always works along the first axis and ignores dim.",
+    next_step="Pass dim on to the maximum and to the sum.",
+)
+def _(scores, dim=-1):
+    powers = torch.exp(scores - scores.amax(dim=0, keepdim=True))
+    return powers / powers.sum(dim=0, keepdim=True)
 
 
 @softmax.misconception(
@@ -190,15 +291,33 @@ def _(scores, dim=-1):
     return torch.sigmoid(scores)
 
 
-@softmax.misconception(
-    "The caller's scores are changed in place.",
-    next_step="Write scores = scores - maximum, not scores -= maximum.",
-)
-def _(scores, dim=-1):
-    with torch.no_grad():
+@softmax.misconceptions
+def _():
+    """In place, hidden from autograd and not."""
+
+    def unseen(scores, dim=-1):
+        with torch.no_grad():
+            scores -= scores.amax(dim=dim, keepdim=True)
+        powers = torch.exp(scores)
+        return powers / powers.sum(dim=dim, keepdim=True)
+
+    def seen(scores, dim=-1):
         scores -= scores.amax(dim=dim, keepdim=True)
-    powers = torch.exp(scores)
-    return powers / powers.sum(dim=dim, keepdim=True)
+        powers = torch.exp(scores)
+        return powers / powers.sum(dim=dim, keepdim=True)
+
+    def to_the_end(scores, dim=-1):
+        scores -= scores.amax(dim=dim, keepdim=True)
+        scores.exp_()
+        scores /= scores.sum(dim=dim, keepdim=True)
+        return scores
+
+    for implementation in (unseen, seen, to_the_end):
+        yield (
+            "The caller's scores are changed in place.",
+            implementation,
+            "Write scores = scores - maximum, not scores -= maximum.",
+        )
 
 
 # ---- scaled dot-product attention ----------------------------------------------------------
@@ -218,14 +337,23 @@ def named(result):
     return {"output": output, "weights": weights}
 
 
-def some_true(make, *shape):
+def some_true(make, *shape, empty=()):
     """A random mask in which every query may attend to at least two keys.
 
-    With a single key the weight is 1 whatever the scores are.
+    With a single key the weight is 1 whatever the scores are. What the indices of ``empty``
+    select may attend to nothing.
     """
     mask = make.booleans(*shape)
     lonely = mask.sum(dim=-1, keepdim=True) < 2
-    return make.watch(mask | lonely & (torch.arange(shape[-1]) < 2))
+    mask = mask | lonely & (torch.arange(shape[-1]) < 2)
+    for index in empty:
+        mask[index] = False
+    return make.watch(mask)
+
+
+def lower_triangle(length):
+    """A causal mask: square, and another one when it is transposed."""
+    return torch.ones(length, length, dtype=torch.bool).tril()
 
 
 @attend.case(
@@ -243,8 +371,22 @@ def _(attend, make):
     next_step="scores has shape (batch, L_q, L_k); the softmax runs over the keys, the last axis.",
 )
 def _(attend, make):
-    output, weights = attend(make.normal(2, 5, 8), make.normal(2, 7, 8), make.normal(2, 7, 6))
+    output, weights = attend(make.normal(2, 5, 6), make.normal(2, 7, 6), make.normal(2, 7, 3))
     return {"output": output, "weights": weights, "sums of weights": weights.sum(dim=-1)}
+
+
+@attend.case(
+    "as many keys as queries, without a mask and with a causal one",
+    next_step="Without a mask, every query reads every key. In the mask, row i is query i and "
+    "column j is key j: use it as it is.",
+)
+def _(attend, make):
+    query, key, value = make.normal(3, 4, 6), make.normal(3, 4, 6), make.normal(3, 4, 5)
+    output, weights = attend(query.clone(), key.clone(), value.clone(), lower_triangle(4))
+    return named(attend(query, key, value)) | {
+        "output with the mask": output,
+        "weights with the mask": weights,
+    }
 
 
 @attend.case(
@@ -253,7 +395,7 @@ def _(attend, make):
 )
 def _(attend, make):
     mask = torch.tensor([[[True, True, True, False]], [[True, True, False, False]]])
-    return named(attend(make.normal(2, 3, 8), make.normal(2, 4, 8), make.normal(2, 4, 5), mask))
+    return named(attend(make.normal(2, 3, 6), make.normal(2, 4, 6), make.normal(2, 4, 5), mask))
 
 
 @attend.case(
@@ -261,14 +403,17 @@ def _(attend, make):
     next_step="Broadcasting aligns the last axes: (L_q, L_k) fits (batch, L_q, L_k) as it is.",
 )
 def _(attend, make):
-    mask = some_true(make, 5, 6)
-    return named(attend(make.normal(3, 5, 4), make.normal(3, 6, 4), make.normal(3, 6, 4), mask))
+    mask = some_true(make, 4, 5)
+    return named(attend(make.normal(3, 4, 2), make.normal(3, 5, 2), make.normal(3, 5, 3), mask))
 
 
-@attend.case("a mask for each query of each sequence, (batch, L_q, L_k)")
+@attend.case(
+    "a mask for each query of each sequence, (batch, L_q, L_k)",
+    next_step="The mask has one entry for each score: no axis of it may be lost or added.",
+)
 def _(attend, make):
-    mask = some_true(make, 2, 4, 6)
-    return named(attend(make.normal(2, 4, 8), make.normal(2, 6, 8), make.normal(2, 6, 3), mask))
+    mask = some_true(make, 2, 4, 5)
+    return named(attend(make.normal(2, 4, 6), make.normal(2, 5, 6), make.normal(2, 5, 3), mask))
 
 
 @attend.case(
@@ -277,10 +422,43 @@ def _(attend, make):
     next_step="A softmax over a row of -inf is 0/0. Set the weights to 0 where the mask is False.",
 )
 def _(attend, make):
-    mask = some_true(make, 2, 4, 5)
-    mask[0, 1] = False
-    mask[1] = False
-    return named(attend(make.normal(2, 4, 8), make.normal(2, 5, 8), make.normal(2, 5, 6), mask))
+    mask = some_true(make, 2, 4, 5, empty=[(0, 1), (1,)])
+    result = attend(make.normal(2, 4, 6), make.normal(2, 5, 6), make.normal(2, 5, 3), mask)
+    return named(result) | {"the inputs are unchanged": make.unchanged()}
+
+
+@attend.case(
+    "scores of exactly 0, and a mask that bars every key",
+    next_step="A score of 0 is a score like any other: ask the mask what is barred, and ask "
+    "`mask is not None` whether there is one.",
+)
+def _(attend, make):
+    key, value = make.normal(1, 3, 2), make.normal(1, 3, 2)
+    query, nothing = torch.zeros(1, 2, 2), torch.zeros(2, 3, dtype=torch.bool)
+    output, weights = attend(query.clone(), key.clone(), value.clone(), nothing)
+    return named(attend(query, key, value, torch.tensor([True, True, False]))) | {
+        "output where every key is barred": output,
+        "weights where every key is barred": weights,
+    }
+
+
+@attend.case(
+    "scores that lie far apart, under a mask",
+    next_step="Set the barred scores to -inf before anything else is made of them: a barred key "
+    "may have the largest score, and an allowed one may lie below -100 or -10000.",
+)
+def _(attend, make):
+    query = torch.tensor([[[20.0, 0.0], [200.0, 0.0]]])
+    key = torch.tensor([[[20.0, 0.0], [0.0, 1.0], [-200.0, 0.0]]])
+    value = make.normal(1, 3, 3)
+
+    def weights(*mask):
+        return attend(query.clone(), key.clone(), value.clone(), torch.tensor(mask))[1]
+
+    return {
+        "weights where the largest score is barred": weights(False, True, True),
+        "weights where only the smallest is allowed": weights(False, False, True),
+    }
 
 
 @attend.case(
@@ -288,13 +466,13 @@ def _(attend, make):
     next_step="A masked key must have weight exactly 0, so that its value cannot show.",
 )
 def _(attend, make):
-    query, key, value = make.normal(2, 3, 8), make.normal(2, 5, 8), make.normal(2, 5, 4)
+    # Each call has tensors of its own: what a call changes in place, another case tells.
+    query, key, value = make.normal(2, 3, 6), make.normal(2, 5, 6), make.normal(2, 5, 4)
     mask = torch.tensor([True, True, False, True, False])
-    before, _ = attend(query, key, value, mask)
-    changed_key, changed_value = key.clone(), value.clone()
-    changed_key[:, ~mask] = 50.0
-    changed_value[:, ~mask] = 1000.0
-    after, weights = attend(query, changed_key, changed_value, mask)
+    before, _ = attend(query.clone(), key.clone(), value.clone(), mask.clone())
+    key[:, ~mask] = 50.0
+    value[:, ~mask] = 1000.0
+    after, weights = attend(query, key, value, mask.clone())
     return {
         "output": before,
         "change of the output when masked keys and values change": (after - before).abs().max(),
@@ -304,40 +482,42 @@ def _(attend, make):
 
 @attend.case("large scores", next_step="Use a softmax that subtracts the maximum of each row.")
 def _(attend, make):
-    return named(
-        attend(
-            make.normal(2, 3, 16, scale=30.0),
-            make.normal(2, 4, 16, scale=30.0),
-            make.normal(2, 4, 5),
-        )
-    )
+    query, key = make.normal(2, 3, 7, scale=30.0), make.normal(2, 4, 7, scale=30.0)
+    return named(attend(query, key, make.normal(2, 4, 5)))
 
 
 @attend.case(
-    "batch and head axes in front",
-    next_step="Use @ and transpose(-2, -1): they treat all leading axes as a batch.",
+    "no batch axis, and batch and head axes",
+    next_step="Use @ and transpose(-2, -1): they treat all leading axes as a batch, none included.",
 )
 def _(attend, make):
-    mask = some_true(make, 2, 1, 4, 6)
-    return named(
-        attend(make.normal(2, 3, 4, 8), make.normal(2, 3, 6, 8), make.normal(2, 3, 6, 5), mask)
+    output, weights = attend(
+        make.normal(3, 6), make.normal(5, 6), make.normal(5, 2), some_true(make, 3, 5)
     )
+    mask = some_true(make, 2, 1, 4, 6)
+    return {
+        "output without a batch": output,
+        "weights without a batch": weights,
+        **named(
+            attend(make.normal(2, 3, 4, 5), make.normal(2, 3, 6, 5), make.normal(2, 3, 6, 2), mask)
+        ),
+    }
 
 
-@attend.case("a batch of one, one query, one key")
+@attend.case("a batch of one, one query, one key", next_step="Keep axes of length 1: no squeeze().")
 def _(attend, make):
     return named(attend(make.normal(1, 1, 4), make.normal(1, 1, 4), make.normal(1, 1, 2)))
 
 
 @attend.case(
     "float64 inputs that are views, left as they were",
-    next_step="Stay in the dtype of the inputs, and write x = x / y, not x /= y.",
+    next_step="Stay in the dtype of the inputs: a detour through float32 shows in float64.",
 )
 def _(attend, make):
     # The root of 16 is exact: a scale that was kept in float32 is no mistake, but a detour is.
     query = make.normal(2, 16, 5, dtype=torch.float64)
     key = make.normal(7, 2, 16, dtype=torch.float64)
-    value = make.normal(2, 7, 12, dtype=torch.float64)
+    value = make.normal(2, 7, 6, dtype=torch.float64)
     mask = some_true(make, 5, 7)
     result = attend(query.transpose(1, 2), key.transpose(0, 1), value[..., ::2], mask)
     return named(result) | {"the inputs are unchanged": make.unchanged()}
@@ -345,34 +525,29 @@ def _(attend, make):
 
 @attend.case("gradients, with a mask")
 def _(attend, make):
-    query = make.normal(2, 3, 8, grad=True)
-    key = make.normal(2, 5, 8, grad=True)
+    query = make.normal(2, 3, 6, grad=True)
+    key = make.normal(2, 5, 6, grad=True)
     value = make.normal(2, 5, 4, grad=True)
-    output, _ = attend(query, key, value, some_true(make, 2, 3, 5))
+    output, weights = attend(query, key, value, some_true(make, 2, 3, 5))
     return {
-        "gradients of query, key, value": make.gradients(output, query, key, value),
-        "gradients of query, key through the weights": make.gradients(
-            attend(query, key, value)[1], query, key
-        ),
+        **make.gradients("weights", weights, query=query, key=key),
+        **make.gradients("output", output, query=query, key=key, value=value),
     }
 
 
 @attend.case(
     "gradients where a query may attend to nothing",
     weight=0.5,
-    next_step="The output is right, but NaN times 0 is NaN on the way back. Fill the scores with "
-    "masked_fill, which passes no gradient to what it filled.",
+    next_step=NAN_ON_THE_WAY_BACK,
 )
 def _(attend, make):
-    query = make.normal(1, 3, 8, grad=True)
-    key = make.normal(1, 4, 8, grad=True)
+    query = make.normal(1, 3, 6, grad=True)
+    key = make.normal(1, 4, 6, grad=True)
     value = make.normal(1, 4, 4, grad=True)
-    mask = some_true(make, 1, 3, 4)
-    mask[0, 1] = False
-    output, _ = attend(query, key, value, mask)
+    output, _ = attend(query, key, value, some_true(make, 1, 3, 4, empty=[(0, 1)]))
     return {
         "output": output,
-        "gradients of query, key, value": make.gradients(output, query, key, value),
+        **make.gradients("output", output, query=query, key=key, value=value),
     }
 
 
@@ -382,14 +557,13 @@ def _(attend, make):
     next_step="Let every new tensor have the dtype of the inputs: dtype=query.dtype.",
 )
 def _(attend, make):
-    query, key, value = (make.normal(2, 4, 8, dtype=torch.bfloat16) for _ in range(3))
+    query, key, value = (make.normal(2, 4, 6, dtype=torch.bfloat16) for _ in range(3))
     return named(attend(query, key, value, some_true(make, 2, 1, 4)))
 
 
 @attend.case("other lengths and widths", hidden=True)
 def _(attend, make):
-    mask = some_true(make, 4, 1, 11)
-    mask[2] = False
+    mask = some_true(make, 4, 1, 11, empty=[(2,)])
     return named(attend(make.normal(4, 9, 12), make.normal(4, 11, 12), make.normal(4, 11, 7), mask))
 
 
@@ -428,6 +602,49 @@ def _():
         weights = weights / math.sqrt(query.size(-1))
         return weights @ value, weights
 
+    def causal(applies):
+        def attend(query, key, value, mask=None):
+            shape = query.size(-2), key.size(-2)
+            if applies(mask, shape):
+                triangle = torch.ones(shape, dtype=torch.bool).tril()
+                mask = triangle if mask is None else mask & triangle
+            return attention()(query, key, value, mask)
+
+        return attend
+
+    def transposed_mask(query, key, value, mask=None):
+        turned = mask is not None and mask.ndim > 1
+        return attention()(query, key, value, mask.mT if turned else mask)
+
+    def renormalized(divide):
+        def attend(query, key, value, mask=None):
+            weights = torch.softmax(query @ key.mT / math.sqrt(query.size(-1)), dim=-1)
+            if mask is not None:
+                weights = divide(weights * mask, mask)
+            return weights @ value, weights
+
+        return attend
+
+    def largest_of_all(left, divide):
+        def attend(query, key, value, mask=None):
+            scores = query @ key.mT / math.sqrt(query.size(-1))
+            mask = torch.ones_like(scores, dtype=torch.bool) if mask is None else mask
+            powers = left(torch.exp(scores - scores.amax(dim=-1, keepdim=True)), mask)
+            weights = divide(powers, mask)
+            return weights @ value, weights
+
+        return attend
+
+    def total(weights):
+        return weights.sum(dim=-1, keepdim=True)
+
+    def zero_times_infinity(query, key, value, mask=None):
+        scores = query @ key.mT / math.sqrt(query.size(-1))
+        if mask is not None:
+            scores = scores + (~mask).to(scores.dtype) * -math.inf
+        weights = torch.softmax(scores, dim=-1)
+        return weights @ value, weights
+
     yield (
         "The scores are not divided by the square root of d_k.",
         attention(scale=lambda query, key, value: 1.0),
@@ -447,6 +664,11 @@ def _():
         "The scores are scaled by the width of the values, d_v, instead of that of the keys, d_k.",
         attention(scale=lambda query, key, value: math.sqrt(value.size(-1))),
         "d_k is the size of the last axis of the query: query.size(-1).",
+    )
+    yield (
+        "The scores are always divided by 8, the root of the worked example's d_k = 64.",
+        attention(scale=lambda query, key, value: 8.0),
+        "Take d_k from the query: math.sqrt(query.size(-1)).",
     )
     yield (
         "The softmax is taken first and scaled afterwards, so the weights do not sum to 1.",
@@ -475,6 +697,55 @@ def _():
         attention(fill=None, clear=False),
         "Where it is False, set the score to -inf.",
     )
+    dropped_late = (
+        "The softmax, or the maximum in it, is taken over all keys, and the barred ones are "
+        "dropped afterwards: where one of them has by far the largest score, nothing is left of "
+        "the others.",
+        "Fill the scores with -inf where the mask is False before anything else, then take one "
+        "softmax.",
+    )
+    for divide in (
+        lambda weights, mask: torch.nan_to_num(weights / total(weights)),
+        lambda weights, mask: (weights / total(weights)).masked_fill(~mask, 0.0),
+        lambda weights, mask: weights / total(weights).clamp(min=1e-9),
+        lambda weights, mask: weights / total(weights).clamp(min=1e-38),
+        lambda weights, mask: weights / total(weights),
+    ):
+        yield dropped_late[0], renormalized(divide), dropped_late[1]
+        for left in (lambda x, mask: x * mask, lambda x, mask: x.masked_fill(~mask, 0.0)):
+            yield dropped_late[0], largest_of_all(left, divide), dropped_late[1]
+    yield (
+        "The mask is made into 0 and minus infinity by a product, and 0 times infinity is NaN.",
+        zero_times_infinity,
+        "Use scores.masked_fill(~mask, -math.inf).",
+    )
+    for fill in (-100.0, -1e4):
+        yield (
+            "Barred scores are set to a number such as -100 or -10000; an allowed score may lie "
+            "below it.",
+            attention(fill=fill),
+            "Fill with minus infinity, which no score lies below.",
+        )
+    for applies in (
+        lambda mask, shape: True,
+        lambda mask, shape: mask is None,
+        lambda mask, shape: mask is None and shape[0] == shape[1],
+    ):
+        yield (
+            "No query reads a later key, although only the mask may bar keys.",
+            causal(applies),
+            "Leave the triangle to causal_mask: without a mask every query reads every key.",
+        )
+    yield (
+        "The mask is transposed: its rows are the queries, its columns the keys.",
+        transposed_mask,
+        "Use the mask as it is; it has the shape of the scores.",
+    )
+    yield (
+        "The softmax runs over the first axis, the batch.",
+        attention(dim=0),
+        "The keys lie on the last axis of the scores: dim=-1.",
+    )
     for clear in (True, False):
         yield (
             "The softmax runs over the queries, so each key's weights sum to 1 instead of each "
@@ -488,16 +759,17 @@ def _():
             attention(add=add, clear=False),
             "After the softmax, set the weights to 0 where the mask is False.",
         )
-    yield (
-        "A large negative number stands for minus infinity, so a query that may attend to "
-        "nothing averages everything instead of giving 0.",
-        attention(fill=-1e9, clear=False),
-        "Set the weights to 0 where the mask is False, after the softmax too.",
-    )
+    for add, fill in ((False, -1e9), (True, -1e9), (False, -1e4)):
+        yield (
+            "A large negative number stands for minus infinity, so a query that may attend to "
+            "nothing averages everything instead of giving 0.",
+            attention(add=add, fill=fill, clear=False),
+            "Set the weights to 0 where the mask is False, after the softmax too.",
+        )
     yield (
         "A query that may attend to nothing gives the right output, but NaN in the gradients.",
         attention(add=True),
-        "Fill the scores with masked_fill or torch.where instead of adding minus infinity.",
+        NAN_ON_THE_WAY_BACK,
     )
     yield (
         "The output is right, but the weights that come back are those before the mask.",
@@ -544,7 +816,7 @@ def _(padding_mask, make):
 
 @padding_mask.case("random lengths")
 def _(padding_mask, make):
-    return {"mask": padding_mask(padded(make, 6, 9))}
+    return {"mask": padding_mask(padded(make, 4, 6))}
 
 
 @padding_mask.case(
@@ -553,7 +825,7 @@ def _(padding_mask, make):
     next_step="Compare with pad_id, not with 0 and not by size.",
 )
 def _(padding_mask, make):
-    ids = padded(make, 4, 8, pad_id=91, first=0)
+    ids = padded(make, 3, 6, pad_id=91, first=0)
     ids[:, 0] = 0
     return {"mask": padding_mask(ids, 91)}
 
@@ -582,11 +854,32 @@ def _(padding_mask, make):
 
 @padding_mask.case(
     "a batch of one in int32, left as it was",
-    next_step="Build the mask from a comparison, and change nothing in token_ids.",
+    next_step="Compare with pad_id; the ids may be of any integer type.",
 )
 def _(padding_mask, make):
-    ids = make.tensor([[4, 6, 0]], dtype=torch.int32)
-    return {"mask": padding_mask(ids), "the input is unchanged": make.unchanged()}
+    ids = make.tensor([[4, 7, 0, 9, 7]], dtype=torch.int32)
+    return {"mask": padding_mask(ids, 7), "the input is unchanged": make.unchanged()}
+
+
+@padding_mask.case(
+    "ids of a large vocabulary",
+    next_step="Compare the ids as they are. In a shorter type different ids become equal: 300 and "
+    "44 in eight bits, 50250 and 50256 in float16.",
+)
+def _(padding_mask, make):
+    ids = torch.tensor([[300, 44, 50257, 50256], [50250, 556, 300, 33]])
+    return {"mask of 300": padding_mask(ids, 300), "mask of 50256": padding_mask(ids, 50256)}
+
+
+@padding_mask.case(
+    "negative ids, and a transposed input",
+    next_step="Any whole number may be the padding id, and the ids need not lie in one block of "
+    "memory: compare with pad_id, and add the axis with unsqueeze(1).",
+)
+def _(padding_mask, make):
+    ids = make.integers(-2, 3, 5, 4)
+    ids[0, 0], ids[0, 1] = -1, 1
+    return {"mask of -1": padding_mask(ids.T, -1), "mask of 1": padding_mask(ids.T, 1)}
 
 
 @padding_mask.case(
@@ -596,7 +889,7 @@ def _(padding_mask, make):
 def _(padding_mask, make):
     ids = padded(make, 3, 6)
     mask = padding_mask(ids)
-    return {"mask, broadcast": mask.expand(3, 6, 6), "dtype": str(mask.dtype)}
+    return {"mask, broadcast": mask.expand(3, 6, 6), "it is boolean": mask.dtype == torch.bool}
 
 
 @padding_mask.case("another length and padding id", hidden=True)
@@ -675,11 +968,26 @@ def _(token_ids, pad_id=0):
 
 
 @padding_mask.misconception(
-    "The mask holds numbers; it must be boolean.",
-    next_step="Return the result of the comparison itself.",
+    "Everything from the first padding on is barred, but words may follow it.",
+    next_step="Compare token by token.",
 )
 def _(token_ids, pad_id=0):
-    return (token_ids != pad_id)[:, None, :].float()
+    return ((token_ids == pad_id).cumsum(dim=1) == 0)[:, None, :]
+
+
+@padding_mask.misconceptions
+def _():
+    """Numbers with a point and without."""
+    for dtype in (torch.float32, torch.int64):
+
+        def numbers(token_ids, pad_id=0, dtype=dtype):
+            return (token_ids != pad_id)[:, None, :].to(dtype)
+
+        yield (
+            "The mask holds numbers; it must be boolean.",
+            numbers,
+            "Return the result of the comparison itself.",
+        )
 
 
 @padding_mask.misconception(
@@ -714,7 +1022,10 @@ def _(causal_mask, make):
     return {"mask": causal_mask(1), "mask of two": causal_mask(2)}
 
 
-@causal_mask.case("other lengths")
+@causal_mask.case(
+    "other lengths",
+    next_step="Row t allows the columns 0 to t, whatever the length: all of them, and no other.",
+)
 def _(causal_mask, make):
     length = int(make.integers(5, 20))
     return {"mask": causal_mask(length), "mask, one longer": causal_mask(length + 1)}
@@ -729,9 +1040,29 @@ def _(causal_mask, make):
     return {"both masks": causal_mask(6) & real}
 
 
+def counted(mask):
+    """A mask in four lines, for a long one is too much to record."""
+    right = lower_triangle(mask.size(0))
+    return {
+        "shape": str(tuple(mask.shape)),
+        "it is boolean": mask.dtype == torch.bool,
+        "how many later positions may be seen": int((mask.bool() & ~right).sum()),
+        "how many earlier positions may not be seen": int((~mask.bool() & right).sum()),
+    }
+
+
+@causal_mask.case(
+    "three hundred positions",
+    next_step="The mask must hold for every length: no window, no table of fixed size, and no "
+    "positions in a type that ends at 255.",
+)
+def _(causal_mask, make):
+    return counted(causal_mask(300))
+
+
 @causal_mask.case("a long sequence", hidden=True)
 def _(causal_mask, make):
-    return {"mask": causal_mask(int(make.integers(40, 70)))}
+    return counted(causal_mask(int(make.integers(350, 450))))
 
 
 @causal_mask.misconception(
@@ -766,12 +1097,19 @@ def _(length):
     return torch.ones(length, length).tril(diagonal=1).bool()
 
 
-@causal_mask.misconception(
-    "The mask holds numbers; it must be boolean.",
-    next_step="Make it of dtype=torch.bool, or compare positions.",
-)
-def _(length):
-    return torch.ones(length, length).tril()
+@causal_mask.misconceptions
+def _():
+    """Numbers with a point and without."""
+    for dtype in (torch.float32, torch.int64):
+
+        def numbers(length, dtype=dtype):
+            return torch.ones(length, length, dtype=dtype).tril()
+
+        yield (
+            "The mask holds numbers; it must be boolean.",
+            numbers,
+            "Make it of dtype=torch.bool, or compare positions.",
+        )
 
 
 @causal_mask.misconception(
@@ -815,14 +1153,21 @@ def _(additive, make):
 
 
 @additive.case(
-    "queries and keys of other lengths and widths",
+    "queries and keys of other lengths and widths, twice",
     next_step="Queries of shape (batch, L_q, 1, d_hidden), keys of (batch, 1, L_k, d_hidden): "
-    "their sum has one vector for each pair.",
+    "their sum has one vector for each pair. Keep nothing from one call to the next.",
 )
 def _(additive, make):
-    attend = make.module(additive, 6, 5, 8)
+    attend = make.module(additive, 6, 5, 7)
     output, weights = attend(make.normal(2, 4, 6), make.normal(2, 7, 5), make.normal(2, 7, 3))
-    return {"output": output, "weights": weights, "sums of weights": weights.sum(dim=-1)}
+    again = attend(make.normal(2, 4, 6), make.normal(2, 7, 5), make.normal(2, 7, 3))
+    return {
+        "output": output,
+        "weights": weights,
+        "sums of weights": weights.sum(dim=-1),
+        "output of a second call": again[0],
+        "weights of a second call": again[1],
+    }
 
 
 @additive.case(
@@ -833,7 +1178,7 @@ def _(additive, make):
     attend = make.module(additive, 2, 3, 5)
     found = attend.component.named_parameters()
     return {
-        "parameters": sorted(f"{name} {tuple(parameter.shape)}" for name, parameter in found),
+        "parameters": ", ".join(sorted(f"{name} {tuple(p.shape)}" for name, p in found)),
         **named(attend(make.normal(1, 2, 2), make.normal(1, 3, 3), make.normal(1, 3, 2))),
     }
 
@@ -843,16 +1188,24 @@ def _(additive, make):
     next_step="Where the mask is False, set the score to -inf before the softmax.",
 )
 def _(additive, make):
-    attend = make.module(additive, 6, 5, 8)
+    attend = make.module(additive, 6, 5, 7)
     mask = torch.tensor([[[True, True, True, False]], [[True, False, False, False]]])
     return named(attend(make.normal(2, 3, 6), make.normal(2, 4, 5), make.normal(2, 4, 3), mask))
 
 
-@additive.case("one mask for all sequences, (L_q, L_k)")
+@additive.case(
+    "as many keys as queries, without a mask and with a causal one",
+    next_step="Without a mask, every query reads every key. In the mask, row i is query i and "
+    "column j is key j: use it as it is.",
+)
 def _(additive, make):
-    attend = make.module(additive, 4, 4, 6)
-    mask = some_true(make, 5, 6)
-    return named(attend(make.normal(3, 5, 4), make.normal(3, 6, 4), make.normal(3, 6, 2), mask))
+    attend = make.module(additive, 5, 5, 6)
+    query, key, value = make.normal(3, 4, 5), make.normal(3, 4, 5), make.normal(3, 4, 2)
+    output, weights = attend(query.clone(), key.clone(), value.clone(), lower_triangle(4))
+    return named(attend(query, key, value)) | {
+        "output with the mask": output,
+        "weights with the mask": weights,
+    }
 
 
 @additive.case(
@@ -862,72 +1215,86 @@ def _(additive, make):
 )
 def _(additive, make):
     attend = make.module(additive, 4, 4, 6)
-    mask = some_true(make, 2, 3, 5)
-    mask[0, 1] = False
-    mask[1] = False
-    return named(attend(make.normal(2, 3, 4), make.normal(2, 5, 4), make.normal(2, 5, 3), mask))
+    query, key, value = make.normal(2, 3, 4), make.normal(2, 5, 4), make.normal(2, 5, 3)
+    mask = some_true(make, 2, 3, 5, empty=[(0, 1), (1,)])
+    nothing = torch.zeros(3, 5, dtype=torch.bool)
+    output, weights = attend(query.clone(), key.clone(), value.clone(), nothing)
+    return named(attend(query, key, value, mask)) | {
+        "output where every key is barred": output,
+        "weights where every key is barred": weights,
+        "the inputs are unchanged": make.unchanged(),
+    }
 
 
 @additive.case("large inputs, where tanh saturates")
 def _(additive, make):
     attend = make.module(additive, 4, 6, 5)
-    return named(
-        attend(
-            make.normal(2, 3, 4, scale=20.0),
-            make.normal(2, 4, 6, scale=20.0),
-            make.normal(2, 4, 3),
-        )
-    )
+    query, key = make.normal(2, 3, 4, scale=20.0), make.normal(2, 4, 6, scale=20.0)
+    return named(attend(query, key, make.normal(2, 4, 3)))
 
 
 @additive.case(
-    "float64, a batch of one, inputs left as they were",
+    "a batch of one, one key, one hidden number",
     next_step="Drop no axis of length 1 but the last of v_a's result: squeeze(-1), not squeeze().",
 )
 def _(additive, make):
+    attend = make.module(additive, 3, 4, 1)
+    output, weights = attend(make.normal(1, 1, 3), make.normal(1, 3, 4), make.normal(1, 3, 1))
+    single = attend(make.normal(1, 2, 3), make.normal(1, 1, 4), make.normal(1, 1, 2))
+    return {
+        "output": output,
+        "weights": weights,
+        "output of one key": single[0],
+        "weights of one key": single[1],
+    }
+
+
+@additive.case(
+    "float64 inputs that are views, left as they were",
+    next_step="Stay in the dtype of the inputs: a detour through float32 shows in float64.",
+)
+def _(additive, make):
     attend = make.module(additive, 4, 4, 3, dtype=torch.float64)
-    query = make.normal(1, 4, 2, dtype=torch.float64)
-    key = make.normal(1, 3, 4, dtype=torch.float64)
-    value = make.normal(1, 3, 2, dtype=torch.float64)
-    result = attend(query.transpose(1, 2), key, value, torch.tensor([True, False, True]))
+    query = make.normal(2, 4, 2, dtype=torch.float64)
+    key = make.normal(3, 2, 4, dtype=torch.float64)
+    value = make.normal(2, 3, 2, dtype=torch.float64)
+    mask = make.tensor([True, False, True])
+    result = attend(query.transpose(1, 2), key.transpose(0, 1), value, mask)
     return named(result) | {"the inputs are unchanged": make.unchanged()}
 
 
 @additive.case("gradients of inputs and parameters, with a mask")
 def _(additive, make):
     attend = make.module(additive, 4, 5, 6)
-    query, key = make.normal(2, 3, 4, grad=True), make.normal(2, 4, 5, grad=True)
     value = make.normal(2, 4, 2, grad=True)
     own = dict(attend.component.named_parameters())
-    layers = [own[name] for name in ("w_a.weight", "u_a.weight", "v_a.weight")]
-    output, _ = attend(query, key, value, some_true(make, 2, 3, 4))
+    inputs = {"query": make.normal(2, 3, 4, grad=True), "key": make.normal(2, 4, 5, grad=True)}
+    inputs |= {name: own[name] for name in ("w_a.weight", "u_a.weight", "v_a.weight")}
+    mask = some_true(make, 2, 3, 4)
+    output, weights = attend(inputs["query"], inputs["key"], value, mask)
     return {
-        "gradients of query, key, value, w_a, u_a, v_a": make.gradients(
-            output, query, key, value, *layers
-        )
+        **make.gradients("weights", weights, **inputs),
+        **make.gradients("output", output, value=value, **inputs),
     }
 
 
 @additive.case(
     "gradients where a query may attend to nothing",
     weight=0.5,
-    next_step="The output is right, but NaN times 0 is NaN on the way back. Fill the scores with "
-    "masked_fill, which passes no gradient to what it filled.",
+    next_step=NAN_ON_THE_WAY_BACK,
 )
 def _(additive, make):
     attend = make.module(additive, 4, 5, 6)
     query, key = make.normal(1, 3, 4, grad=True), make.normal(1, 4, 5, grad=True)
-    mask = some_true(make, 1, 3, 4)
-    mask[0, 1] = False
+    mask = some_true(make, 1, 3, 4, empty=[(0, 1)])
     output, _ = attend(query, key, make.normal(1, 4, 2), mask)
-    return {"output": output, "gradients of query, key": make.gradients(output, query, key)}
+    return {"output": output, **make.gradients("output", output, query=query, key=key)}
 
 
 @additive.case("other sizes", hidden=True)
 def _(additive, make):
     attend = make.module(additive, 7, 9, 11)
-    mask = some_true(make, 3, 1, 10)
-    mask[1] = False
+    mask = some_true(make, 3, 1, 10, empty=[(1,)])
     return named(attend(make.normal(3, 6, 7), make.normal(3, 10, 9), make.normal(3, 10, 4), mask))
 
 
@@ -937,30 +1304,45 @@ def _():
 
     def attention(
         join=lambda query, key: torch.tanh(query + key),
+        score=lambda scores: scores,
         scale=1.0,
         dim=-1,
-        fill=True,
+        fill=-math.inf,
+        add=False,
         clear=True,
+        causal=lambda mask, shape: False,
         barred=lambda mask: ~mask,
-        bias=False,
+        biased=(),
+        crossed=False,
+        swapped=False,
     ):
         class Attention(nn.Module):
             def __init__(self, d_query, d_key, d_hidden):
                 super().__init__()
-                self.w_a = nn.Linear(d_query, d_hidden, bias=bias)
-                self.u_a = nn.Linear(d_key, d_hidden, bias=bias)
-                self.v_a = nn.Linear(d_hidden, 1, bias=bias)
-                self.scale = d_hidden**0.5 if scale == "d_hidden" else scale
+                self.w_a = nn.Linear(d_query, d_hidden, bias="w_a" in biased)
+                self.u_a = nn.Linear(d_key, d_hidden, bias="u_a" in biased)
+                self.v_a = nn.Linear(d_hidden, 1, bias="v_a" in biased)
+                widths = {"d_query": d_query, "d_key": d_key, "d_hidden": d_hidden}
+                self.scale = widths.get(scale, 1) ** 0.5
 
             def forward(self, query, key, value, mask=None):
-                hidden = join(self.w_a(query)[..., :, None, :], self.u_a(key)[..., None, :, :])
-                scores = self.v_a(hidden)[..., 0] / self.scale
-                if mask is not None and fill:
-                    scores = scores.masked_fill(barred(mask), -math.inf)
+                layers = (self.u_a, self.w_a) if crossed else (self.w_a, self.u_a)
+                asked, found = layers[0](query), layers[1](key)
+                hidden = join(asked[..., :, None, :], found[..., None, :, :])
+                scores = score(self.v_a(hidden)[..., 0]) / self.scale
+                shape = scores.shape[-2:]
+                if causal(mask, shape):
+                    triangle = torch.ones(shape, dtype=torch.bool).tril()
+                    mask = triangle if mask is None else mask & triangle
+                if mask is not None and add:
+                    scores = scores + torch.zeros_like(scores).masked_fill(barred(mask), fill)
+                elif mask is not None and fill is not None:
+                    scores = scores.masked_fill(barred(mask), fill)
                 weights = torch.softmax(scores, dim=dim)
                 if mask is not None and clear:
                     weights = weights.masked_fill(barred(mask), 0.0)
-                return weights @ value, weights
+                output = weights @ value
+                return (weights, output) if swapped else (output, weights)
 
         return Attention
 
@@ -997,6 +1379,34 @@ def _():
         attention(scale="d_hidden"),
         "Leave the scores as v_a gives them.",
     )
+    for width in ("d_query", "d_key"):
+        yield (
+            "The scores are divided by the square root of a width; scaling belongs to dot-product "
+            "attention.",
+            attention(scale=width),
+            "Leave the scores as v_a gives them.",
+        )
+    for join in (lambda query, key: query + key, lambda query, key: torch.tanh(query + key)):
+        yield (
+            "tanh is applied to the scores, after v_a; it belongs between the layers.",
+            attention(join=join, score=torch.tanh),
+            "score = v_a(tanh(w_a(query) + u_a(key))).",
+        )
+    yield (
+        "The layers are crossed: w_a belongs to the queries, u_a to the keys.",
+        attention(crossed=True),
+        "Apply self.w_a to query and self.u_a to key.",
+    )
+    for causal in (
+        lambda mask, shape: True,
+        lambda mask, shape: mask is None,
+        lambda mask, shape: mask is None and shape[0] == shape[1],
+    ):
+        yield (
+            "No query reads a later key, although only the mask may bar keys.",
+            attention(causal=causal),
+            "Leave the triangle to causal_mask: without a mask every query reads every key.",
+        )
     for clear in (True, False):
         yield (
             "The softmax runs over the queries, so each key's weights sum to 1 instead of each "
@@ -1011,21 +1421,51 @@ def _():
         )
     yield (
         "The mask is never used.",
-        attention(fill=False, clear=False),
+        attention(fill=None, clear=False),
         "Where it is False, set the score to -inf.",
     )
     yield (
         "The mask is applied after the softmax, so the weights of a masked row no longer sum to 1.",
-        attention(fill=False),
+        attention(fill=None),
         "Fill the scores with -inf where the mask is False, then take the softmax.",
     )
+    for clear in (True, False):
+        yield (
+            "Masked scores are set to 0 instead of minus infinity; exp(0) is 1, so they still "
+            "take part in the softmax.",
+            attention(fill=0.0, clear=clear),
+            "Fill the scores with -inf where the mask is False.",
+        )
+    for add in (True, False):
+        yield (
+            "A query that may attend to nothing gives NaN; its weights and output must be 0.",
+            attention(add=add, clear=False),
+            "After the softmax, set the weights to 0 where the mask is False.",
+        )
+        yield (
+            "A large negative number stands for minus infinity, so a query that may attend to "
+            "nothing averages everything instead of giving 0.",
+            attention(add=add, fill=-1e9, clear=False),
+            "Set the weights to 0 where the mask is False, after the softmax too.",
+        )
     yield (
-        "A query that may attend to nothing gives NaN; its weights and output must be 0.",
-        attention(clear=False),
-        "After the softmax, set the weights to 0 where the mask is False.",
+        "A query that may attend to nothing gives the right output, but NaN in the gradients.",
+        attention(add=True),
+        NAN_ON_THE_WAY_BACK,
+    )
+    for biased in (("w_a", "u_a", "v_a"), ("w_a", "u_a"), ("w_a",), ("u_a",)):
+        yield (
+            "The layers have biases; the exercise asks for three linear maps without.",
+            attention(biased=biased),
+            "Pass bias=False to each nn.Linear.",
+        )
+    yield (
+        "v_a has a bias; it adds the same number to every score and drops out of the softmax.",
+        attention(biased=("v_a",)),
+        "Pass bias=False to v_a too.",
     )
     yield (
-        "The layers have biases; the exercise asks for three linear maps without.",
-        attention(bias=True),
-        "Pass bias=False to each nn.Linear.",
+        "The two results come back in the wrong order: first the output, then the weights.",
+        attention(swapped=True),
+        "End with: return output, weights.",
     )

@@ -1,4 +1,7 @@
-"""Subtle ways to get chapter 1 wrong."""
+"""Subtle ways to get chapter 1 wrong, and which of them a verdict names.
+
+A name that does not fit misleads: what is not in NAMED must be given none.
+"""
 
 import math
 
@@ -97,7 +100,253 @@ def softmax_that_remembers(scores, dim=-1):
     return _FIRST[0]
 
 
+def softmax_with_a_lowest_score(scores, dim=-1):
+    return stable(scores.clamp(min=-1e4), dim)
+
+
+def softmax_with_a_number_for_infinity(scores, dim=-1):
+    return stable(torch.nan_to_num(scores, neginf=-1e9), dim)
+
+
+def softmax_with_a_floor(scores, dim=-1):
+    return stable(scores, dim) + 1e-8
+
+
+def softmax_with_nan_gradient(scores, dim=-1):
+    powers = torch.exp(scores - scores.amax(dim=dim, keepdim=True))
+    finite = torch.where(torch.isinf(scores), torch.zeros_like(powers), powers * (scores - scores))
+    return stable(scores, dim) + finite
+
+
+def softmax_by_view(scores, dim=-1):
+    if dim in (-1, scores.ndim - 1):
+        return stable(scores.view(-1, scores.size(-1))).view(scores.shape)
+    return stable(scores, dim)
+
+
+def softmax_in_memory_order(scores, dim=-1):
+    if scores.ndim == 3 and dim == -1:
+        flat = torch.as_strided(scores, scores.shape, (scores[0].numel(), scores.size(2), 1))
+        return stable(flat, dim)
+    return stable(scores, dim)
+
+
+def softmax_of_the_absolute_maximum(scores, dim=-1):
+    powers = torch.exp(scores - scores.abs().amax(dim, keepdim=True))
+    return powers / powers.sum(dim, keepdim=True)
+
+
+def softmax_of_two_axes(scores, dim=-1):
+    return stable(scores, dim if scores.ndim < 3 else -1)
+
+
+def softmax_without_keepdim_in_the_sum(scores, dim=-1):
+    powers = torch.exp(scores - scores.amax(dim, keepdim=True))
+    return powers / powers.sum(dim)
+
+
+def softmax_with_temperature(scores, dim=-1):
+    return stable(scores / scores.size(dim) ** 0.5, dim)
+
+
+def softmax_of_the_other_axis_if_square(scores, dim=-1):
+    square = scores.ndim == 2 and scores.size(0) == scores.size(1)
+    return stable(scores, -1 if square else dim)
+
+
 # ---- attention -----------------------------------------------------------------------------
+
+
+def masked(query, key, value, mask, scores=lambda scores: scores, weights=lambda weights: weights):
+    """Right, but for what is done to the scores before the mask and to the weights after it."""
+    found = scores(query @ key.mT / math.sqrt(query.size(-1)))
+    found = found if mask is None else found.masked_fill(~mask, -math.inf)
+    found = torch.softmax(found, dim=-1)
+    found = weights(found if mask is None else found.masked_fill(~mask, 0.0))
+    return found @ value, found
+
+
+def attention_secretly_causal(query, key, value, mask=None):
+    if mask is None and query.size(-2) == key.size(-2):
+        mask = torch.ones(query.size(-2), key.size(-2), dtype=torch.bool).tril()
+    return reference(query, key, value, mask)
+
+
+def attention_always_causal(query, key, value, mask=None):
+    triangle = torch.ones(query.size(-2), key.size(-2), dtype=torch.bool).tril()
+    return reference(query, key, value, triangle if mask is None else mask & triangle)
+
+
+def attention_with_a_symmetric_mask(query, key, value, mask=None):
+    if mask is not None and mask.ndim > 1 and mask.size(-1) == mask.size(-2):
+        mask = mask & mask.mT
+    return reference(query, key, value, mask)
+
+
+def attention_transposing_square_masks(query, key, value, mask=None):
+    if mask is not None and mask.ndim > 1 and mask.size(-1) == mask.size(-2):
+        mask = mask.mT
+    return reference(query, key, value, mask)
+
+
+def attention_that_needs_a_batch(query, key, value, mask=None):
+    if query.ndim == 2:
+        output, weights = reference(query[None], key[None], value[None], mask)
+        return output, weights
+    return reference(query, key, value, mask)
+
+
+def attention_by_einsum_of_three(query, key, value, mask=None):
+    scores = torch.einsum("bqd,bkd->bqk", query, key) / math.sqrt(query.size(-1))
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
+    weights = torch.softmax(scores, -1)
+    weights = weights if mask is None else weights.masked_fill(~mask, 0.0)
+    return torch.einsum("bqk,bkv->bqv", weights, value), weights
+
+
+def attention_opening_empty_rows_in_place(query, key, value, mask=None):
+    if mask is None:
+        return reference(query, key, value)
+    empty = ~mask.any(-1, keepdim=True)
+    output, weights = reference(query, key, value, mask.logical_or_(empty))
+    return output.masked_fill(empty, 0.0), weights.masked_fill(empty, 0.0)
+
+
+def attention_with_the_maximum_of_all_keys(query, key, value, mask=None):
+    scores = query @ key.mT / math.sqrt(query.size(-1))
+    powers = torch.exp(scores - scores.amax(-1, keepdim=True))
+    if mask is not None:
+        powers = powers.masked_fill(~mask, 0.0)
+    weights = powers / powers.sum(-1, keepdim=True)
+    if mask is not None:
+        weights = weights.masked_fill(~mask, 0.0)
+    return weights @ value, weights
+
+
+def attention_with_the_maximum_of_all_keys_and_a_floor(query, key, value, mask=None):
+    scores = query @ key.mT / math.sqrt(query.size(-1))
+    powers = torch.exp(scores - scores.amax(-1, keepdim=True))
+    if mask is not None:
+        powers = powers * mask
+    weights = powers / powers.sum(-1, keepdim=True).clamp(min=torch.finfo(scores.dtype).tiny)
+    return weights @ value, weights
+
+
+def attention_filling(fill):
+    def attend(query, key, value, mask=None):
+        scores = query @ key.mT / math.sqrt(query.size(-1))
+        if mask is not None:
+            scores = scores.masked_fill(~mask, fill)
+        weights = torch.softmax(scores, -1)
+        weights = weights if mask is None else weights.masked_fill(~mask, 0.0)
+        return weights @ value, weights
+
+    attend.__name__ = f"attention_filling_{-fill:g}"
+    return attend
+
+
+attention_filling_100 = attention_filling(-100.0)
+attention_filling_10000 = attention_filling(-1e4)
+
+
+def attention_adding_ten_thousand(query, key, value, mask=None):
+    scores = query @ key.mT / math.sqrt(query.size(-1))
+    if mask is not None:
+        scores = scores + (~mask).to(scores.dtype) * -1e4
+    weights = torch.softmax(scores, -1)
+    weights = weights if mask is None else weights * mask
+    return weights @ value, weights
+
+
+def attention_barring_zero_scores(query, key, value, mask=None):
+    scores = query @ key.mT / math.sqrt(query.size(-1))
+    if mask is not None:
+        scores = scores * mask
+        scores = scores.masked_fill(scores == 0, -math.inf)
+    weights = torch.softmax(scores, -1)
+    weights = weights if mask is None else weights.masked_fill(~mask, 0.0)
+    return weights @ value, weights
+
+
+def attention_asking_the_mask_for_any(query, key, value, mask=None):
+    return reference(query, key, value, mask if mask is not None and mask.any() else None)
+
+
+def attention_hard(query, key, value, mask=None):
+    return masked(
+        query, key, value, mask, scores=lambda s: s.masked_fill(s < s.amax(-1, True), -math.inf)
+    )
+
+
+def attention_scaled_by_the_number_of_queries(query, key, value, mask=None):
+    longer = query * math.sqrt(query.size(-1) / query.size(-2))
+    return reference(longer, key, value, mask)
+
+
+def attention_scaled_twice(query, key, value, mask=None):
+    return reference(query / math.sqrt(query.size(-1)), key, value, mask)
+
+
+def attention_divided_by_eight(query, key, value, mask=None):
+    return reference(query * math.sqrt(query.size(-1)) / 8, key, value, mask)
+
+
+def attention_over_the_batch(query, key, value, mask=None):
+    scores = query @ key.mT / math.sqrt(query.size(-1))
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
+    weights = torch.nan_to_num(torch.softmax(scores, 0))
+    return weights @ value, weights
+
+
+def attention_with_transposed_weights(query, key, value, mask=None):
+    output, weights = reference(query, key, value, mask)
+    return output, weights.mT
+
+
+def attention_clearing_the_output_only(query, key, value, mask=None):
+    scores = query @ key.mT / math.sqrt(query.size(-1))
+    if mask is None:
+        weights = torch.softmax(scores, -1)
+        return weights @ value, weights
+    weights = torch.softmax(scores.masked_fill(~mask, -1e9), -1)
+    return (weights @ value).masked_fill(~mask.any(-1, keepdim=True), 0.0), weights
+
+
+def attention_multiplying_in_place(query, key, value, mask=None):
+    scores = query @ key.mT / math.sqrt(query.size(-1))
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -1e9)
+    weights = torch.softmax(scores, -1)
+    if mask is not None:
+        weights *= mask
+    return weights @ value, weights
+
+
+def attention_with_masks_of_three_axes(query, key, value, mask=None):
+    return reference(query, key, value, mask if mask is None or mask.ndim == 3 else None)
+
+
+def attention_with_nan_gradient_by_division(query, key, value, mask=None):
+    scores = query @ key.mT / math.sqrt(query.size(-1))
+    if mask is None:
+        weights = torch.softmax(scores, -1)
+        return weights @ value, weights
+    shift = scores.masked_fill(~mask, -math.inf).amax(-1, keepdim=True).clamp(min=-1e30)
+    powers = torch.exp(scores - shift.detach()).where(mask, torch.zeros_like(scores))
+    weights = powers / powers.sum(-1, keepdim=True)
+    weights = torch.where(weights.isnan(), torch.zeros_like(weights), weights)
+    return weights @ value, weights
+
+
+def attention_unscaled_and_full_of_nan(query, key, value, mask=None):
+    """Two mistakes, of which the first shows almost everywhere."""
+    scores = query @ key.mT
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
+    weights = torch.softmax(scores, -1)
+    return weights @ value, weights
 
 
 def attention_detaching_the_weights(query, key, value, mask=None):
@@ -204,6 +453,91 @@ def attention_built_in(query, key, value, mask=None):
 
 
 # ---- masks ---------------------------------------------------------------------------------
+
+
+def padding_mask_in_place_by_negation(token_ids, pad_id=0):
+    return token_ids.sub_(pad_id).bool()[:, None]
+
+
+def padding_mask_of_bytes(token_ids, pad_id=0):
+    return (token_ids.to(torch.uint8) != pad_id % 256)[:, None]
+
+
+def padding_mask_of_halves(token_ids, pad_id=0):
+    return (token_ids.half() != pad_id)[:, None]
+
+
+def padding_mask_of_bfloats(token_ids, pad_id=0):
+    return (token_ids.bfloat16() != torch.tensor(float(pad_id)).bfloat16())[:, None]
+
+
+def padding_mask_of_absolute_ids(token_ids, pad_id=0):
+    return (token_ids.abs() != abs(pad_id))[:, None]
+
+
+def padding_mask_of_larger_ids(token_ids, pad_id=0):
+    return (token_ids > pad_id)[:, None]
+
+
+def padding_mask_barring_negative_ids(token_ids, pad_id=0):
+    return ((token_ids != pad_id) & (token_ids >= 0))[:, None]
+
+
+def padding_mask_by_view(token_ids, pad_id=0):
+    batch, length = token_ids.shape
+    return token_ids.view(-1).ne(pad_id).view(batch, 1, length)
+
+
+def padding_mask_of_one_row(token_ids, pad_id=0):
+    return (token_ids != pad_id).all(0)[None, None].expand(token_ids.size(0), 1, -1)
+
+
+def padding_mask_barring_zero_too(token_ids, pad_id=0):
+    return ((token_ids != pad_id) & (token_ids != 0))[:, None]
+
+
+def padding_mask_of_int8(token_ids, pad_id=0):
+    return (token_ids != pad_id)[:, None].to(torch.int8)
+
+
+def causal_mask_with_a_long_window(length):
+    return torch.ones(length, length, dtype=torch.bool).tril().triu(-128)
+
+
+def causal_mask_of_byte_positions(length):
+    positions = torch.arange(length).to(torch.uint8)
+    return positions[None] <= positions[:, None]
+
+
+def causal_mask_of_bfloat_positions(length):
+    positions = torch.arange(length, dtype=torch.bfloat16)
+    return positions[None] <= positions[:, None]
+
+
+_TABLE = torch.ones(256, 256, dtype=torch.bool).tril()
+
+
+def causal_mask_from_a_table(length):
+    return _TABLE[:length, :length]
+
+
+def causal_mask_seeing_the_first(length):
+    mask = torch.ones(length, length, dtype=torch.bool).tril(-1)
+    mask[:, 0] = True
+    return mask
+
+
+def causal_mask_in_blocks(length):
+    positions = torch.arange(length) // 2
+    return positions[None] <= positions[:, None]
+
+
+def causal_mask_of_int16(length):
+    return torch.ones(length, length, dtype=torch.int16).tril()
+
+
+def causal_mask_of_the_past_and_next_of_long(length):
+    return torch.ones(length, length, dtype=torch.bool).tril(1 if length > 100 else 0)
 
 
 def padding_mask_in_place(token_ids, pad_id=0):
@@ -347,6 +681,130 @@ class AdditiveOfTheKeys(Additive):
         return weights @ key, weights
 
 
+class AdditiveSecretlyCausal(Additive):
+    def forward(self, query, key, value, mask=None):
+        if mask is None and query.size(1) == key.size(1):
+            mask = torch.ones(query.size(1), key.size(1), dtype=torch.bool).tril()
+        return super().forward(query, key, value, mask)
+
+
+class AdditiveWithASymmetricMask(Additive):
+    def forward(self, query, key, value, mask=None):
+        if mask is not None and mask.ndim > 1 and mask.size(-1) == mask.size(-2):
+            mask = mask & mask.mT
+        return super().forward(query, key, value, mask)
+
+
+class AdditiveOpeningEmptyRowsInPlace(Additive):
+    def forward(self, query, key, value, mask=None):
+        if mask is None:
+            return super().forward(query, key, value)
+        empty = ~mask.any(-1, keepdim=True)
+        output, weights = super().forward(query, key, value, mask.logical_or_(empty))
+        return output.masked_fill(empty, 0.0), weights.masked_fill(empty, 0.0)
+
+
+class AdditiveThatRemembersTheKeys(Additive):
+    known = None
+
+    def scores(self, query, key):
+        if self.known is None:
+            self.known = self.u_a(key).unsqueeze(-3)
+        return self.v_a(torch.tanh(self.w_a(query).unsqueeze(-2) + self.known))
+
+
+class AdditiveThatRemembersItsResult(Additive):
+    result = None
+
+    def forward(self, query, key, value, mask=None):
+        if self.result is None:
+            self.result = super().forward(query, key, value, mask)
+        return self.result
+
+
+class AdditiveReturningDetachedWeights(Additive):
+    def forward(self, query, key, value, mask=None):
+        output, weights = super().forward(query, key, value, mask)
+        return output, weights.detach()
+
+
+class AdditiveFrozen(Additive):
+    def __init__(self, d_query, d_key, d_hidden):
+        super().__init__(d_query, d_key, d_hidden)
+        self.v_a.weight.requires_grad_(False)
+
+
+class AdditiveInFloat32(Additive):
+    def scores(self, query, key):
+        return super().scores(query, key).float().to(query.dtype)
+
+
+class AdditiveAddingInPlace(Additive):
+    def forward(self, query, key, value, mask=None):
+        if mask is not None:
+            key.data.mul_(1 + mask.any().to(key.dtype))
+        return super().forward(query, key / (1 if mask is None else 2), value, mask)
+
+
+class AdditiveByCosine(Additive):
+    def scores(self, query, key):
+        return super().scores(F.normalize(query, dim=-1), key)
+
+
+class AdditiveAskingTheMaskForAny(Additive):
+    def forward(self, query, key, value, mask=None):
+        return super().forward(query, key, value, mask if mask is not None and mask.any() else None)
+
+
+class AdditiveSqueezingEverything(Additive):
+    def scores(self, query, key):
+        return super().scores(query, key).squeeze()[..., None]
+
+
+class AdditiveOfWrongWidth(Additive):
+    def __init__(self, d_query, d_key, d_hidden):
+        super().__init__(d_query, d_key, d_hidden)
+        self.u_a = nn.Linear(d_query, d_hidden, bias=False)
+
+
+class AdditiveBuiltBackwards(Additive):
+    def __init__(self, d_query, d_key, d_hidden):
+        super().__init__(d_query, d_key, d_hidden)
+        self.u_a = nn.Linear(d_hidden, d_key, bias=False)
+
+
+class AdditiveWithNewLayersInEachCall(Additive):
+    def scores(self, query, key):
+        self.v_a = nn.Linear(self.v_a.in_features, 1, bias=False).to(query.dtype)
+        return super().scores(query, key)
+
+
+NAMED = {
+    "softmax_of_the_absolute_maximum": "largest absolute value",
+    "softmax_without_keepdim_in_the_sum": "loses its axis",
+    "attention_secretly_causal": "No query reads a later key",
+    "attention_always_causal": "No query reads a later key",
+    "attention_with_the_maximum_of_all_keys": "dropped afterwards",
+    "attention_with_the_maximum_of_all_keys_and_a_floor": "dropped afterwards",
+    "attention_with_nan_gradient_by_division": "but NaN in the gradients",
+    "attention_filling_100": "such as -100",
+    "attention_filling_10000": "such as -100",
+    "attention_adding_ten_thousand": "such as -100",
+    "attention_scaled_twice": "divided by d_k, not by its square root",
+    "attention_divided_by_eight": "always divided by 8",
+    "attention_over_the_batch": "the first axis, the batch",
+    "attention_unscaled_and_full_of_nan": "not divided by the square root of d_k",
+    "padding_mask_of_nonzero": "compared with 0",
+    "padding_mask_until_the_first_padding": "from the first padding on",
+    "padding_mask_of_larger_ids": "above pad_id",
+    "padding_mask_of_int8": "holds numbers",
+    "causal_mask_of_ints": "holds numbers",
+    "causal_mask_of_uint8": "holds numbers",
+    "causal_mask_of_int16": "holds numbers",
+    "AdditiveTanhOutside": "tanh is applied to the scores",
+    "AdditiveSecretlyCausal": "No query reads a later key",
+}
+
 MUTANTS = {
     "attention/softmax": [
         softmax_without_gradient,
@@ -364,6 +822,17 @@ MUTANTS = {
         softmax_in_disguise,
         softmax_by_gumbel,
         softmax_that_remembers,
+        softmax_with_a_lowest_score,
+        softmax_with_a_number_for_infinity,
+        softmax_with_a_floor,
+        softmax_with_nan_gradient,
+        softmax_by_view,
+        softmax_in_memory_order,
+        softmax_of_the_absolute_maximum,
+        softmax_of_two_axes,
+        softmax_without_keepdim_in_the_sum,
+        softmax_with_temperature,
+        softmax_of_the_other_axis_if_square,
     ],
     "attention/scaled_dot_product_attention": [
         attention_detaching_the_weights,
@@ -382,6 +851,31 @@ MUTANTS = {
         attention_of_full_rows_only,
         attention_averaging_the_heads,
         attention_built_in,
+        attention_secretly_causal,
+        attention_always_causal,
+        attention_with_a_symmetric_mask,
+        attention_transposing_square_masks,
+        attention_that_needs_a_batch,
+        attention_by_einsum_of_three,
+        attention_opening_empty_rows_in_place,
+        attention_with_the_maximum_of_all_keys,
+        attention_with_the_maximum_of_all_keys_and_a_floor,
+        attention_filling_100,
+        attention_filling_10000,
+        attention_adding_ten_thousand,
+        attention_barring_zero_scores,
+        attention_asking_the_mask_for_any,
+        attention_hard,
+        attention_scaled_by_the_number_of_queries,
+        attention_scaled_twice,
+        attention_divided_by_eight,
+        attention_over_the_batch,
+        attention_with_transposed_weights,
+        attention_clearing_the_output_only,
+        attention_multiplying_in_place,
+        attention_with_masks_of_three_axes,
+        attention_with_nan_gradient_by_division,
+        attention_unscaled_and_full_of_nan,
     ],
     "attention/padding_mask": [
         padding_mask_in_place,
@@ -391,6 +885,17 @@ MUTANTS = {
         padding_mask_until_the_first_padding,
         padding_mask_squeezed,
         padding_mask_keeping_the_first,
+        padding_mask_in_place_by_negation,
+        padding_mask_of_bytes,
+        padding_mask_of_halves,
+        padding_mask_of_bfloats,
+        padding_mask_of_absolute_ids,
+        padding_mask_of_larger_ids,
+        padding_mask_barring_negative_ids,
+        padding_mask_by_view,
+        padding_mask_of_one_row,
+        padding_mask_barring_zero_too,
+        padding_mask_of_int8,
     ],
     "attention/causal_mask": [
         causal_mask_of_ints,
@@ -399,6 +904,14 @@ MUTANTS = {
         causal_mask_turned,
         causal_mask_with_a_window,
         causal_mask_as_list,
+        causal_mask_with_a_long_window,
+        causal_mask_of_byte_positions,
+        causal_mask_of_bfloat_positions,
+        causal_mask_from_a_table,
+        causal_mask_seeing_the_first,
+        causal_mask_in_blocks,
+        causal_mask_of_int16,
+        causal_mask_of_the_past_and_next_of_long,
     ],
     "attention/AdditiveAttention": [
         AdditiveWithOtherNames,
@@ -411,5 +924,20 @@ MUTANTS = {
         AdditiveWithOneMask,
         AdditiveWithDropout,
         AdditiveOfTheKeys,
+        AdditiveSecretlyCausal,
+        AdditiveWithASymmetricMask,
+        AdditiveOpeningEmptyRowsInPlace,
+        AdditiveThatRemembersTheKeys,
+        AdditiveThatRemembersItsResult,
+        AdditiveReturningDetachedWeights,
+        AdditiveFrozen,
+        AdditiveInFloat32,
+        AdditiveAddingInPlace,
+        AdditiveByCosine,
+        AdditiveAskingTheMaskForAny,
+        AdditiveSqueezingEverything,
+        AdditiveOfWrongWidth,
+        AdditiveBuiltBackwards,
+        AdditiveWithNewLayersInEachCall,
     ],
 }
