@@ -32,12 +32,12 @@ from typing import Any, Protocol
 import nbformat
 from nbformat import NotebookNode
 
-from autograder import isolation
+from autograder import harmless, isolation
 from autograder.outcomes import MAX_BYTES as MAX_OUTCOMES
 from autograder.sandbox import TEMPORARY, Bounds, bubblewrap, missing
 from autograder.worker import CELL, END, HEADER, OUTCOMES
 
-MAX_CELL = 64 * 1024 * 1024  # one cell's outputs as JSON
+MAX_CELL = 32 * 1024 * 1024  # one cell's outputs as JSON
 MAX_TOTAL = 128 * 1024 * 1024  # everything that one submission may send
 _GRACE = 3.0  # seconds that a cell gets beyond its limit, to be interrupted in
 _LAST_WORDS = 4000  # bytes of standard error kept for the case that the process dies
@@ -509,13 +509,8 @@ def _rebuilt(output: Mapping[str, Any]) -> NotebookNode:
         )
     if kind not in ("display_data", "execute_result"):
         raise ValueError(f"unknown output {kind!r}")
-    data = {}
-    for mime, value in output["data"].items():
-        if mime.endswith("json"):
-            data[_text(mime)] = value
-        else:
-            data[_text(mime)] = _text(value)
-    metadata = output["metadata"] if isinstance(output["metadata"], dict) else {}
+    data = harmless.bundle(output["data"])
+    metadata = harmless.sizes(output["metadata"])
     made = nbformat.v4.new_output(kind, data=data, metadata=nbformat.from_dict(metadata))
     if kind == "execute_result":
         count = output.get("execution_count")

@@ -440,9 +440,7 @@ def _ready_made(exercise: Exercise) -> list[types.ModuleType]:
 @functools.cache
 def _not_before(chapter: str) -> tuple[str, ...]:
     """The prefixes of this chapter's exercises and of those of later chapters."""
-    return tuple(
-        sorted({other.prefix for other in exercises.every() if other.chapter >= chapter})
-    )
+    return tuple(sorted({other.prefix for other in exercises.every() if other.chapter >= chapter}))
 
 
 def _is_ready_made(exercise: Exercise, component: Any) -> bool:

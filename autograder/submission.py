@@ -19,6 +19,8 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
+from autograder import harmless
+
 MAX_BYTES = 32 * 1024 * 1024
 MAX_CELLS = 2000
 _ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -145,22 +147,10 @@ def _read_cell(raw: Any, index: int, taken: set[str], name: str) -> NotebookNode
     metadata = raw.get("metadata")
     if isinstance(metadata, dict) and isinstance(metadata.get("nbgrader"), dict):
         cell.metadata["nbgrader"] = nbformat.from_dict(metadata["nbgrader"])
-    attachments = raw.get("attachments")
-    if kind == "markdown" and _are_attachments(attachments):
+    attachments = harmless.attachments(raw.get("attachments"))
+    if kind == "markdown" and attachments:
         cell.attachments = nbformat.from_dict(attachments)
     return cell
-
-
-def _are_attachments(value: Any) -> bool:
-    """Whether pictures were pasted into a written answer, as the notebook format wants them."""
-    return (
-        isinstance(value, dict)
-        and bool(value)
-        and all(
-            isinstance(bundle, dict) and all(isinstance(data, str) for data in bundle.values())
-            for bundle in value.values()
-        )
-    )
 
 
 def _new_cell(kind: str, source: str) -> NotebookNode:
@@ -226,8 +216,14 @@ def assemble(course: NotebookNode, submitted: NotebookNode, release: NotebookNod
     notes: list[str] = []
     cells: list[NotebookNode] = []
     seen: set[str] = set()
+    given = {cell.source for cell in release.cells}
     for cell in submitted.cells:
         cell = copy.deepcopy(cell)
+        if cell.cell_type == "markdown" and cell.source not in given:
+            shown = harmless.markdown(cell.source)
+            if shown != cell.source:
+                notes.append("A written cell holds HTML that could run code; its text is shown.")
+            cell.source = shown
         grade_id = grader_metadata(cell).get("grade_id")
         known = isinstance(grade_id, str) and grade_id in own
         if known and grade_id not in seen:

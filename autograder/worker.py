@@ -493,7 +493,7 @@ def run(job: Mapping[str, Any], send: Callable[[int, int, bytes], None]) -> None
         seconds = time.monotonic() - began
         slow += status == "timeout" or (graded and seconds >= job["case_seconds"])
         ended = {"outputs": recorder.finish(), "status": status, "seconds": round(seconds, 3)}
-        send(CELL, index, json.dumps(ended).encode())
+        send(CELL, index, json.dumps(ended, ensure_ascii=False).encode("utf-8", "replace"))
     send(END, 0, b"")
 
 
