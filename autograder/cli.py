@@ -234,6 +234,8 @@ def grade_command(
         print(f"Grades: {to / 'grades.csv'}, {to / 'grades.json'}, {to / 'gradebook.db'}")
         print(f"For learners: {to / 'feedback'}")
         print(f"What to explain again: autograder report {to}")
+    for note in grades.notes:
+        _err.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
 def _engine(cluster: str | None, trust: bool, limits: Any) -> Any:

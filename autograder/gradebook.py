@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import json
 import logging
 import os
 import sqlite3
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nbgrader.utils import compute_checksum
+from nbgrader.utils import compute_checksum, determine_grade
 from sqlalchemy import text, true
 from traitlets.config import Config
 
@@ -113,6 +115,7 @@ class Writer:
         self._assignments = assignments
         self._config = gradebook.settings()
         self._waiting: list[_Entry] = []
+        self.notes: list[str] = []
 
     def __enter__(self) -> Writer:
         from nbgrader.api import Gradebook as Database
@@ -142,8 +145,11 @@ class Writer:
         known = self._known[submission.assignment]
         digest = hashlib.sha256(graded.text.encode())
         digest.update(repr((stamp, known.due, self._penalty_rules)).encode())
+        if stamp and known.due:
+            # A penalty is a part of what a person gave, too.
+            digest.update(repr(known.by_hand.get(submission.student)).encode())
         entry = _Entry(submission, graded, stamp, digest.hexdigest())
-        if known.made_from.get(submission.student) == entry.made_from and self._is_written(entry):
+        if known.made_from.get(submission.student) == entry.made_from and self._stands(entry):
             self._feedback([entry])
             return
         self._waiting.append(entry)
@@ -159,9 +165,18 @@ class Writer:
     def _folder(self, kind: str, submission: Submission) -> Path:
         return self._book.folder / kind / submission.student / submission.assignment
 
-    def _is_written(self, entry: _Entry) -> bool:
-        path = self._folder("autograded", entry.submission)
-        return (path / f"{entry.submission.assignment}.ipynb").is_file()
+    def _stands(self, entry: _Entry) -> bool:
+        """Whether gradebook and notebook still are what an earlier run wrote."""
+        name = entry.submission.assignment
+        path = self._folder("autograded", entry.submission) / f"{name}.ipynb"
+        try:
+            if path.read_text(encoding="utf-8") != entry.graded.text:
+                return False
+        except OSError:
+            return False
+        known, student = self._known[name], entry.submission.student
+        now = known.scores.get(student, {})
+        return all(now.get(cell) == score for cell, score in known.written[student].items())
 
     def flush(self) -> None:
         """Writes what was added: the notebooks, then the gradebook, then the pages."""
@@ -174,24 +189,38 @@ class Writer:
             self._enter(entry)
         self._db.commit()
         for entry in entries:
-            # Such rows are finished only when the penalty stands beside them.
-            if entry.stamp and self._known[entry.submission.assignment].due:
+            # nbgrader's plugin writes through a connection of its own, so nothing of this one may
+            # be open. Such rows are finished only when the penalty stands beside them.
+            if self._is_dated(entry):
                 self._penalize(entry)
+        for entry in entries:
             self._note(entry)
         self._db.commit()
         self._feedback(entries)
+
+    def _is_dated(self, entry: _Entry) -> bool:
+        return bool(entry.stamp and self._known[entry.submission.assignment].due)
 
     def _write_notebook(self, entry: _Entry) -> None:
         folder = self._folder("autograded", entry.submission)
         folder.mkdir(parents=True, exist_ok=True)
         keep(folder / f"{entry.submission.assignment}.ipynb", entry.graded.text)
+        for kind in ("autograded", "feedback"):
+            # The pictures that the notebook shows.
+            for path, data in self._assignments[entry.submission.assignment].files.items():
+                place = self._folder(kind, entry.submission) / path
+                if not place.is_file() or place.read_bytes() != data:
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    place.write_bytes(data)
         if entry.stamp:
             keep(folder / "timestamp.txt", entry.stamp)
+        else:
+            (folder / "timestamp.txt").unlink(missing_ok=True)
 
     def _enter(self, entry: _Entry) -> None:
         """Does to the tables what nbgrader's Autograde and SaveAutoGrades do."""
         from nbgrader import api
-        from nbgrader.utils import determine_grade, parse_utc
+        from nbgrader.utils import parse_utc
 
         known = self._known[entry.submission.assignment]
         notebook_id = known.notebook_of(self._db, entry.submission.student)
@@ -202,12 +231,17 @@ class Writer:
             .where(submitted.c.id == known.submissions[entry.submission.student])
             .values(timestamp=when)
         )
+        books = api.SubmittedNotebook.__table__
+        self._db.execute(
+            books.update().where(books.c.id == notebook_id).values(late_submission_penalty=None)
+        )
         grades, comments = api.Grade.__table__, api.Comment.__table__
         for cell in entry.graded.notebook.cells:
             mine = cell.metadata.get("nbgrader", {})
             cell_ids = known.cells.get(mine.get("grade_id"), {})
             if mine.get("grade") and "grade" in cell_ids:
                 score, _ = determine_grade(cell, _silent)
+                entry.scores[mine["grade_id"]] = score
                 where = (grades.c.notebook_id == notebook_id) & (
                     grades.c.cell_id == cell_ids["grade"]
                 )
@@ -239,20 +273,27 @@ class Writer:
                 "db_url": self._book.database,
             }
         }
+        # nbgrader finds a course's own plugins beside its settings.
+        if str(self._book.root) not in sys.path:
+            sys.path.append(str(self._book.root))
         with release.kept_log() as (log, _), release.tools_on_path():
-            rules = AssignLatePenalties(config=self._config, log=log)
-            rules.preprocess(entry.graded.notebook, resources)
+            try:
+                rules = AssignLatePenalties(config=self._config, log=log)
+                rules.preprocess(entry.graded.notebook, resources)
+            except Exception as error:  # the course's own code
+                self.notes.append(
+                    f"{entry.submission.student}, {name}: no late penalty, because "
+                    f"AssignLatePenalties failed: {type(error).__name__}: {error}"
+                )
 
     def _note(self, entry: _Entry) -> None:
         values = {
             "student": entry.submission.student,
             "assignment": entry.submission.assignment,
             "made_from": entry.made_from,
+            "scores": json.dumps(dict(sorted(entry.scores.items()))),
         }
         self._db.execute(text(_NOTE), values)
-        self._known[entry.submission.assignment].made_from[entry.submission.student] = (
-            entry.made_from
-        )
 
     def _feedback(self, entries: Sequence[_Entry]) -> None:
         for entry in entries:
@@ -277,13 +318,16 @@ class Writer:
         self._db.commit()
 
 
-# In the gradebook beside nbgrader's own tables: what each submission's rows were made from.
+# In the gradebook beside nbgrader's own tables: what each submission's rows were made from, and
+# the scores that were written.
 _MADE_FROM = """
 CREATE TABLE IF NOT EXISTS workbook_made_from (
-    student TEXT, assignment TEXT, made_from TEXT, PRIMARY KEY (student, assignment)
+    student TEXT, assignment TEXT, made_from TEXT, scores TEXT, PRIMARY KEY (student, assignment)
 )
 """
-_NOTE = "INSERT OR REPLACE INTO workbook_made_from VALUES (:student, :assignment, :made_from)"
+_NOTE = (
+    "INSERT OR REPLACE INTO workbook_made_from VALUES (:student, :assignment, :made_from, :scores)"
+)
 _AT_ONCE = 20  # submissions in a transaction
 _silent = logging.Logger("silent", level=logging.CRITICAL + 1)
 
@@ -296,6 +340,7 @@ class _Entry:
     graded: Graded
     stamp: str
     made_from: str
+    scores: dict[str, float | None] = field(default_factory=dict)  # by the machine, as written
 
 
 class _Known:
@@ -326,13 +371,17 @@ class _Known:
         self.submissions, self.notebooks = {}, {}
         for student, submission, book in rows:
             self.submissions[student], self.notebooks[student] = submission, book
+        self.scores: dict[str, dict[str, float | None]] = {}
+        self.by_hand: dict[str, list[object]] = {}
+        for student, cell, auto, manual, extra in db.execute(
+            text(_GIVEN), {"assignment": self._assignment_id}
+        ):
+            self.scores.setdefault(student, {})[cell] = auto
+            self.by_hand.setdefault(student, []).append((cell, manual, extra))
         self.students = {row[0] for row in db.execute(text("SELECT id FROM student"))}
-        self.made_from = dict(
-            db.execute(
-                text("SELECT student, made_from FROM workbook_made_from WHERE assignment = :name"),
-                {"name": name},
-            ).fetchall()
-        )
+        self.made_from, self.written = {}, {}
+        for student, made_from, scores in db.execute(text(_MADE), {"name": name}):
+            self.made_from[student], self.written[student] = made_from, json.loads(scores)
 
     def notebook_of(self, db: Any, student: str) -> str:
         """The id of a student's submitted notebook; makes the rows where there are none."""
@@ -365,6 +414,13 @@ class _Known:
 _SUBMITTED = """
 SELECT a.student_id, a.id, n.id FROM submitted_assignment a
 JOIN submitted_notebook n ON n.assignment_id = a.id WHERE a.assignment_id = :assignment
+"""
+_MADE = "SELECT student, made_from, scores FROM workbook_made_from WHERE assignment = :name"
+_GIVEN = """
+SELECT a.student_id, c.name, g.auto_score, g.manual_score, g.extra_credit FROM grade g
+JOIN base_cell c ON c.id = g.cell_id JOIN submitted_notebook n ON n.id = g.notebook_id
+JOIN submitted_assignment a ON a.id = n.assignment_id
+WHERE a.assignment_id = :assignment ORDER BY 1, 2
 """
 _GRADES = """
 SELECT c.name, g.auto_score, g.manual_score, g.extra_credit,

@@ -27,6 +27,7 @@ from autograder.assignment import Assignment, GradingError
 from autograder.engine import Engine, ForkEngine
 from autograder.gradebook import CACHE, Gradebook, Submission
 from autograder.marking import Graded, Limits, grade_submission, keep
+from autograder.nbgrader_plugin import SETTINGS
 from autograder.notebooks import SourceError
 from autograder.tables import Row
 
@@ -148,7 +149,15 @@ def grade(
         for entry, item in ordered.items()
     }
     keep(to / "runs.json", json.dumps(runs, indent=1, ensure_ascii=False) + "\n")
-    notes = [
+    (to / notebooks.CONFIG_NAME).write_text(
+        SETTINGS.format(
+            root=str(book.root.resolve()),
+            submitted=os.path.relpath(submitted, to),
+            references=str(Path(references).resolve()) if references else "",
+        ),
+        encoding="utf-8",
+    )
+    notes = writer.notes + [
         f"{entry.student}, {entry.assignment}: {note}"
         for entry, item in ordered.items()
         for note in item.notes

@@ -23,8 +23,8 @@ def _words(text: str) -> frozenset[str]:
 
 _ELEMENTS = _words(
     """a abbr b blockquote br caption center code col colgroup dd del details div dl dt em
-    figcaption figure h1 h2 h3 h4 h5 h6 hr i img ins kbd li mark ol p pre q s samp small span strong sub
-    summary sup table tbody td tfoot th thead tr tt u ul var
+    figcaption figure h1 h2 h3 h4 h5 h6 hr i img ins kbd li mark ol p pre q s samp small span strong
+    sub summary sup table tbody td tfoot th thead tr tt u ul var
 
     svg g defs path rect circle ellipse line polyline polygon text tspan use clipPath title desc
     linearGradient radialGradient stop marker pattern symbol"""

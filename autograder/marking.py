@@ -367,12 +367,12 @@ def _without_trace(outputs: Iterable[NotebookNode], hidden: bool) -> list[Notebo
     nbgrader gives nothing for a cell with an error or anything on stderr, and takes the first
     result as the points.
     """
+    if hidden:
+        return []  # a traceback or message quotes the test, and prints of the learner its inputs
     kept = []
     for output in outputs:
         if output.output_type == "error":
-            # The traceback of a hidden test quotes it.
-            lines = [f"{output.ename}: {output.evalue}"] if hidden else output.traceback
-            text = "\n".join(lines) + "\n"
+            text = "\n".join(output.traceback) + "\n"
             kept.append(nbformat.v4.new_output("stream", name="stdout", text=text))
         elif output.output_type == "stream":
             kept.append(nbformat.v4.new_output("stream", name="stdout", text=output.text))

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import atexit
 import functools
+import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import nbformat
+from nbconvert.exporters import NotebookExporter
 from nbformat import NotebookNode
 from nbgrader.preprocessors import NbGraderPreprocessor
 from traitlets import Bool, Unicode
@@ -41,6 +44,70 @@ def configure(config: Config) -> None:
     """
     config.Autograde.sanitize_preprocessors = []
     config.Autograde.autograde_preprocessors = AUTOGRADE_PREPROCESSORS
+    config.Autograde.exporter_class = "autograder.nbgrader_plugin.ReadSubmission"
+
+
+# Written beside the gradebook, so that nbgrader and formgrader work there.
+SETTINGS = '''\
+"""Lets nbgrader and formgrader work in this folder. `autograder grade` writes it anew."""
+
+from autograder.nbgrader_plugin import configure_results
+
+configure_results(
+    get_config(),  # noqa: F821  (nbgrader puts it there)
+    __file__,
+    root={root!r},
+    submitted={submitted!r},
+    references={references!r},
+)
+'''
+
+
+def configure_results(
+    config: Config, file: str, root: str, submitted: str, references: str
+) -> None:
+    """The course's settings, for a folder that ``autograder grade`` wrote.
+
+    Args:
+        config: nbgrader's.
+        file: the settings file in the folder of results.
+        root: the course.
+        submitted: the submissions.
+        references: a private reference pack; empty: the public ones.
+    """
+    chosen = notebooks.settings(root)
+    for name in list(chosen.CourseDirectory):
+        # Whatever names a place or narrows the choice is that folder's own.
+        if name not in ("course_id", "ignore", "groupshared"):
+            del chosen.CourseDirectory[name]
+    config.merge(chosen)
+    config.CourseDirectory.root = str(Path(file).resolve().parent)
+    config.CourseDirectory.submitted_directory = submitted
+    config.RunAndJudge.root = root
+    config.RunAndJudge.references = references
+    if root not in sys.path:
+        sys.path.append(root)  # where the course's own plugins are
+
+
+class ReadSubmission(NotebookExporter):
+    """Reads what was handed in as ``autograder grade`` does, whatever it is."""
+
+    def from_filename(self, filename: str, resources: Any = None, **more: Any) -> Any:
+        """The notebook; what cannot be read becomes one that says why."""
+        from autograder import submission
+
+        if not getattr(self.parent, "_sanitizing", True):  # what the first pass wrote
+            return super().from_filename(filename, resources=resources, **more)
+        try:
+            notebook = submission.parse(
+                submission.read_bytes(Path(filename)), os.path.basename(filename)
+            )
+        except submission.UnreadableSubmission as error:
+            notebook = nbformat.v4.new_notebook(metadata={UNREADABLE: str(error)})
+        return self.from_notebook_node(notebook, resources=resources, **more)
+
+
+UNREADABLE = "unreadable_submission"
 
 
 class RunAndJudge(NbGraderPreprocessor):
@@ -62,12 +129,14 @@ class RunAndJudge(NbGraderPreprocessor):
     ) -> tuple[NotebookNode, dict[str, Any]]:
         """The notebook as it is recorded: run, with the judge's verdicts in the graded cells."""
         from autograder import submission
-        from autograder.marking import Limits, grade_notebook
+        from autograder.marking import Limits, grade_notebook, refused
 
         name = resources["nbgrader"]["assignment"]
         assignment = _assignment(
             str(notebooks.course_root(self.root or None)), name, self.references
         )
+        if UNREADABLE in nb.metadata:
+            return refused(assignment, "error", nb.metadata[UNREADABLE]).notebook, resources
         submitted = submission.parse(nbformat.writes(nb).encode(), f"{name}.ipynb")
         limits = Limits.of(self.config)
         graded = grade_notebook(submitted, assignment, _engine(self.trust, limits.bounds), limits)
