@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,8 +18,7 @@ class _Grading:
     """How a process that runs a submission hands on what its checks gave."""
 
     send: Callable[[bytes], None]
-    seed_of: Callable[[str], int]
-    hidden: bool
+    keys_of: Callable[[str], Mapping[str, str] | None]
     seconds: float
 
 
@@ -28,20 +27,19 @@ _grading: _Grading | None = None
 
 def grading(
     send: Callable[[bytes], None],
-    seed_of: Callable[[str], int],
-    hidden: bool = False,
+    keys_of: Callable[[str], Mapping[str, str] | None],
     seconds: float = 5.0,
 ) -> None:
     """Switches this process to grading: from now on, checks only send outcomes.
 
     Args:
         send: takes the bytes of :func:`autograder.outcomes.encode`.
-        seed_of: chapter -> the seed of the pack that it will be judged with.
-        hidden: whether hidden cases run.
+        keys_of: exercise id -> what the inputs of each case are made from (see
+            :func:`autograder.runner.keys`); None where it is not graded now, and nothing runs.
         seconds: the time limit of each case.
     """
     global _grading
-    _grading = _Grading(send, seed_of, hidden, seconds)
+    _grading = _Grading(send, keys_of, seconds)
 
 
 def check(exercise_id: str, component: Any) -> float | None:
@@ -60,14 +58,10 @@ def check(exercise_id: str, component: Any) -> float | None:
     except exercises.UnknownExercise as error:
         return _show(Verdict(str(exercise_id), 0.0, 0.0, "error", str(error)))
     if _grading:
-        outcomes = run(
-            exercise,
-            component,
-            _grading.seed_of(exercise.chapter),
-            _grading.hidden,
-            _grading.seconds,
-        )
-        _grading.send(encode(exercise.id, outcomes))
+        keys = _grading.keys_of(exercise.id)
+        if keys is not None:
+            outcomes = run(exercise, component, keys, seconds=_grading.seconds)
+            _grading.send(encode(exercise.id, outcomes))
         return None
     verdict, _ = verdict_on(exercise, component)
     if verdict.status == "passed":

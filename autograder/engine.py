@@ -32,10 +32,19 @@ from typing import Any, Protocol
 import nbformat
 from nbformat import NotebookNode
 
-from autograder import harmless, isolation
+from autograder import exercise as exercises
+from autograder import harmless, isolation, runner
 from autograder.outcomes import MAX_BYTES as MAX_OUTCOMES
 from autograder.sandbox import TEMPORARY, Bounds, bubblewrap, missing
-from autograder.worker import CELL, END, HEADER, OUTCOMES
+from autograder.worker import (
+    CELL,
+    END,
+    HEADER,
+    MAX_CHECKS,
+    MAX_OUTPUTS,
+    MAX_TEXT,
+    OUTCOMES,
+)
 
 MAX_CELL = 32 * 1024 * 1024  # one cell's outputs as JSON
 MAX_TOTAL = 128 * 1024 * 1024  # everything that one submission may send
@@ -45,11 +54,18 @@ _LAST_WORDS = 4000  # bytes of standard error kept for the case that the process
 
 @dataclass(frozen=True)
 class Cell:
-    """A code cell to run. ``exercise`` is what it checks, None where it is not graded."""
+    """A code cell to run.
+
+    Attributes:
+        id, source: of the cell.
+        exercise: what it checks, None where it is not graded.
+        keys: what the inputs of each case are made from; from the job's seed where None.
+    """
 
     id: str
     source: str
     exercise: str | None = None
+    keys: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +81,7 @@ class Job:
         assignment: its name; one fork server serves all submissions of one.
         modules: what the course's notebook imports, for the server to load beforehand.
         files: what the assignment ships beside its notebook, by relative path.
+        without: built-in functions that do not exist for it, nor any other process.
     """
 
     cells: Sequence[Cell]
@@ -76,29 +93,37 @@ class Job:
     assignment: str = ""
     modules: tuple[str, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
+    without: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The job as plain JSON values, as :mod:`autograder.worker` reads it."""
+        """The job as plain JSON values, as :mod:`autograder.worker` reads it.
+
+        The seed is not among them: whoever has it knows the inputs of every case.
+        """
         files = {name: base64.b64encode(data).decode() for name, data in self.files.items()}
         return {
-            "cells": [vars(cell) for cell in self.cells],
-            "seed": self.seed,
-            "hidden": self.hidden,
+            "cells": [vars(cell) | {"keys": self._keys(cell)} for cell in self.cells],
             "case_seconds": self.case_seconds,
             "cell_seconds": self.cell_seconds,
             "seconds": self.seconds,
             "assignment": self.assignment,
             "modules": list(self.modules),
             "files": files,
+            "without": list(self.without),
         }
+
+    def _keys(self, cell: Cell) -> Mapping[str, str] | None:
+        if cell.exercise is None or cell.keys is not None:
+            return cell.keys
+        return runner.keys(exercises.find(cell.exercise), self.seed, self.hidden)
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Job:
-        """What :meth:`to_json` gave."""
+        """What :meth:`to_json` gave, without the seed."""
         files = {name: base64.b64decode(data) for name, data in raw["files"].items()}
         cells = [Cell(**cell) for cell in raw["cells"]]
-        modules = tuple(raw["modules"])
-        return cls(**{**raw, "cells": cells, "modules": modules, "files": files})
+        lists = {name: tuple(raw[name]) for name in ("modules", "without")}
+        return cls(**{**raw, **lists, "cells": cells, "files": files, "seed": 0})
 
 
 @dataclass
@@ -437,7 +462,8 @@ class Receiver:
     """Takes the bytes that a worker sends, in pieces of any size, and keeps what is sound.
 
     The code of a submission can reach the channel, so every frame may be forged: an unknown cell
-    or kind, a wrong length, a second result for a cell. A forger can only spoil its own grade.
+    or kind, a wrong length, a result of a cell that is over or has yet to come. A forger can only
+    spoil its own grade.
     """
 
     def __init__(self, job: Job) -> None:
@@ -461,7 +487,7 @@ class Receiver:
         while len(self._buffer) >= HEADER.size:
             kind, index, length = HEADER.unpack_from(self._buffer)
             limit = {CELL: MAX_CELL, OUTCOMES: MAX_OUTCOMES, END: 0}.get(kind)
-            if limit is None or index >= max(len(self._order), 1):
+            if limit is None or (kind != END and index >= len(self._order)):
                 raise BrokenProtocol("it sent something that is no result")
             if length > limit:
                 raise BrokenProtocol(f"it sent a result of {length / 2**20:.0f} MiB")
@@ -475,10 +501,13 @@ class Receiver:
         if kind == END:
             self.ended = True
             return
+        if index != self.count:
+            # Cells run one after the other, so nothing but the running one has anything to send.
+            raise BrokenProtocol("it sent a result of a cell that was not running")
         cell = self.results[self._order[index]]
-        if cell.status is not None:
-            return  # the cell has ended: whatever comes after that is not its own
         if kind == OUTCOMES:
+            if len(cell.messages) >= MAX_CHECKS:
+                raise BrokenProtocol("it sent more results than a cell has checks")
             cell.messages.append(payload)
             return
         try:
@@ -487,6 +516,8 @@ class Receiver:
             seconds = float(ended["seconds"])
             if status not in ("ok", "error", "timeout"):
                 raise ValueError(status)
+            if len(outputs) > MAX_OUTPUTS + 2:  # an error, and a note on what was cut
+                raise ValueError(len(outputs))
             cell.outputs = [_rebuilt(output) for output in outputs]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BrokenProtocol("it sent a cell's outputs malformed") from error
@@ -499,13 +530,16 @@ def _rebuilt(output: Mapping[str, Any]) -> NotebookNode:
     kind = output["output_type"]
     if kind == "stream":
         name = "stderr" if output["name"] == "stderr" else "stdout"
-        return nbformat.v4.new_output("stream", name=name, text=_text(output["text"]))
+        text = _text(output["text"], 2 * MAX_TEXT)
+        return nbformat.from_dict({"output_type": kind, "name": name, "text": text})
     if kind == "error":
-        return nbformat.v4.new_output(
-            "error",
-            ename=_text(output["ename"]),
-            evalue=_text(output["evalue"]),
-            traceback=[_text(line) for line in output["traceback"]],
+        return nbformat.from_dict(
+            {
+                "output_type": kind,
+                "ename": _text(output["ename"], 200),
+                "evalue": _text(output["evalue"], 2000),
+                "traceback": [_text(line, 20_000) for line in output["traceback"][:100]],
+            }
         )
     if kind not in ("display_data", "execute_result"):
         raise ValueError(f"unknown output {kind!r}")
@@ -518,10 +552,10 @@ def _rebuilt(output: Mapping[str, Any]) -> NotebookNode:
     return made
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, length: int) -> str:
     if not isinstance(value, str):
         raise TypeError(f"expected text, got {type(value).__name__}")
-    return value.encode("utf-8", "replace").decode("utf-8")
+    return value[:length].encode("utf-8", "replace").decode("utf-8")
 
 
 # ---- following -------------------------------------------------------------------------------

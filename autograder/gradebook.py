@@ -144,7 +144,7 @@ class Writer:
         stamp = _timestamp(submission.path.parent)
         known = self._known[submission.assignment]
         digest = hashlib.sha256(graded.text.encode())
-        digest.update(repr((stamp, known.due, self._penalty_rules)).encode())
+        digest.update(repr((stamp, known.due, self._rules)).encode())
         if stamp and known.due:
             # A penalty is a part of what a person gave, too.
             digest.update(repr(known.by_hand.get(submission.student)).encode())
@@ -157,10 +157,9 @@ class Writer:
             self.flush()
 
     @functools.cached_property
-    def _penalty_rules(self) -> str:
-        return repr(sorted(self._config.AssignLatePenalties.items())) + repr(
-            sorted(self._config.LateSubmissionPlugin.items())
-        )
+    def _rules(self) -> str:
+        """The course's settings: a late penalty may depend on any."""
+        return repr(sorted((name, str(part)) for name, part in self._config.items()))
 
     def _folder(self, kind: str, submission: Submission) -> Path:
         return self._book.folder / kind / submission.student / submission.assignment

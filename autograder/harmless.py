@@ -9,6 +9,7 @@ notebooks ordinarily put out (tables, figures, formulas) is on it.
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -115,7 +116,9 @@ def bundle(data: Mapping[str, Any]) -> dict[str, Any]:
         if mime.endswith("json"):
             # No page shows it; a widget's view is drawn from state that is not kept.
             if mime == "application/json":
-                kept[mime] = value
+                text = json.dumps(value, ensure_ascii=False)
+                # JSON can hold half a character, which no file can.
+                kept[mime] = json.loads(text.encode("utf-8", "replace"))
             continue
         if not isinstance(value, str):
             raise TypeError(f"expected text, got {type(value).__name__}")

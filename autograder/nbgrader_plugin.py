@@ -9,11 +9,11 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import os
 import sys
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -132,34 +132,49 @@ class RunAndJudge(NbGraderPreprocessor):
         from autograder.marking import Limits, grade_notebook, refused
 
         name = resources["nbgrader"]["assignment"]
-        assignment = _assignment(
-            str(notebooks.course_root(self.root or None)), name, self.references
-        )
+        root = str(notebooks.course_root(self.root or None))
+        limits = Limits.of(self.config)
+        state = _state(root, name, self.references)
+        assignment, engine = _grader(root, name, self.references, self.trust, limits.bounds, state)
         if UNREADABLE in nb.metadata:
             return refused(assignment, "error", nb.metadata[UNREADABLE]).notebook, resources
         submitted = submission.parse(nbformat.writes(nb).encode(), f"{name}.ipynb")
-        limits = Limits.of(self.config)
-        graded = grade_notebook(submitted, assignment, _engine(self.trust, limits.bounds), limits)
+        graded = grade_notebook(submitted, assignment, engine, limits)
         for verdict in graded.verdicts:
             self.log.info("%s", verdict.headline)
         return graded.notebook, resources
 
 
-@functools.cache
-def _engine(trust: bool, bounds: Any) -> Any:
-    """One engine for all submissions that one nbgrader command grades."""
-    from autograder.engine import ForkEngine
+@functools.lru_cache(maxsize=1)
+def _grader(
+    root: str, name: str, references: str, trust: bool, bounds: Any, state: tuple[float, ...]
+) -> tuple[Any, Any]:
+    """The assignment and an engine, for all submissions that one nbgrader command grades.
 
-    engine = ForkEngine(trust, bounds)
-    atexit.register(engine.close)
-    return engine
-
-
-@functools.cache
-def _assignment(root: str, name: str, references: str) -> Any:
-    """Loaded once for all submissions that one nbgrader command grades."""
+    ``state`` changes when the course is edited, as it may be while a Jupyter server runs.
+    """
     from autograder.assignment import load_course
+    from autograder.engine import ForkEngine
 
     with tempfile.TemporaryDirectory(prefix="course-") as folder:
         pack = Path(references) if references else None
-        return load_course(Path(root), name, Path(folder), pack)
+        assignment = load_course(Path(root), name, Path(folder), pack)
+    engine = ForkEngine(trust, bounds)
+    weakref.finalize(engine, _close, engine._servers)
+    return assignment, engine
+
+
+def _close(servers: dict[str, Any]) -> None:
+    for server in servers.values():
+        server.close()
+
+
+def _state(root: str, name: str, references: str) -> tuple[float, ...]:
+    """When what an assignment is made from was last written."""
+    package = Path(__file__).parent
+    paths = [
+        *sorted((Path(root) / notebooks.SOLUTIONS / name).rglob("*")),
+        Path(references) if references else package / "references" / f"{name}.safetensors",
+        package / "exercises" / f"{name}.py",
+    ]
+    return tuple(path.stat().st_mtime for path in paths if path.is_file())

@@ -133,7 +133,7 @@ def restore(flat: Sequence[Any], tensors: Mapping[str, Tensor]) -> list[Outcome]
             tensor = tensors[value["tensor"]]
             return OnDevice(tensor, str(value["device"])) if "device" in value else tensor
         if "strange" in value:
-            return Strange(str(value["strange"]), str(value["shown"]))
+            return Strange(_said(value["strange"], 200), _said(value["shown"], 200))
         if "list" in value:
             return [load(item) for item in value["list"]]
         if "float" in value:
@@ -141,7 +141,7 @@ def restore(flat: Sequence[Any], tensors: Mapping[str, Tensor]) -> list[Outcome]
         plain = value["value"]
         if plain is not None and not isinstance(plain, bool | int | str):
             raise TypeError(f"unexpected {type(plain).__name__}")
-        return plain
+        return _said(plain) if isinstance(plain, str) else plain
 
     try:
         outcomes = []
@@ -149,22 +149,27 @@ def restore(flat: Sequence[Any], tensors: Mapping[str, Tensor]) -> list[Outcome]
             failure = item["failure"]
             outcomes.append(
                 Outcome(
-                    case=str(item["case"]),
-                    outputs={str(name): load(value) for name, value in item["outputs"].items()},
+                    case=_said(item["case"]),
+                    outputs={_said(name): load(value) for name, value in item["outputs"].items()},
                     failure=None
                     if failure is None
                     else Failure(
-                        str(failure["kind"]),
-                        str(failure["text"]),
-                        str(failure["next_step"]),
-                        tuple(str(line) for line in failure["lines"]),
+                        _said(failure["kind"], 40),
+                        _said(failure["text"]),
+                        _said(failure["next_step"]),
+                        tuple(_said(line, 300) for line in failure["lines"][:20]),
                     ),
-                    printed=str(item["printed"]),
+                    printed=_said(item["printed"]),
                 )
             )
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise MalformedOutcomes(f"The outcomes are malformed ({error!r}).") from error
     return outcomes
+
+
+def _said(value: Any, length: int = _MAX_TEXT) -> str:
+    """Text that was sent: cut as the sender should have, and such that a file can hold it."""
+    return str(value)[:length].encode("utf-8", "replace").decode("utf-8")
 
 
 def encode(exercise_id: str, outcomes: Sequence[Outcome]) -> bytes:

@@ -16,7 +16,7 @@ import threading
 import traceback
 import types
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from autograder import exercise as exercises
 from autograder.complaints import CaseTimeout, Complaint
 from autograder.exercise import Case, Exercise, Returned
-from autograder.inputs import Make
+from autograder.inputs import Make, key_of
 from autograder.outcomes import Failure, Outcome, simplify
 
 # What the kernels behind a forbidden function are called. Scaled dot-product attention on 3-D
@@ -55,7 +55,11 @@ _READY = "workbook.ready."
 
 
 def run(
-    exercise: Exercise, component: Any, seed: int, hidden: bool = False, seconds: float = 5.0
+    exercise: Exercise,
+    component: Any,
+    seed: int | Mapping[str, str],
+    hidden: bool = False,
+    seconds: float = 5.0,
 ) -> list[Outcome]:
     """What every case of ``exercise`` gives for ``component``.
 
@@ -63,13 +67,15 @@ def run(
     outcomes. The random state, the default dtype and the gradient mode are left as they were.
 
     Args:
-        seed: the pack's seed, from which the inputs are made.
-        hidden: whether hidden cases run too.
+        seed: the pack's seed, from which the inputs are made; or, where the seed must not be
+            known, the key of each case that runs (:func:`keys`).
+        hidden: whether hidden cases run too; where keys are given, they decide.
         seconds: the time limit of each case. After one case that ran out of time the others are
             skipped: an endless loop should cost one limit, not one per case.
     """
     load_watchers()
-    cases = [case for case in exercise.cases if hidden or not case.hidden]
+    given = keys(exercise, seed, hidden) if isinstance(seed, int) else seed
+    cases = [case for case in exercise.cases if case.title in given]
     unusable = _unusable(exercise, component)
     outcomes: list[Outcome] = []
     for case in cases:
@@ -80,11 +86,20 @@ def run(
                 Outcome(case.title, failure=Failure("skipped", "Not run: an earlier case ran on."))
             )
         else:
-            outcomes.append(_run_case(exercise, component, case, seed, seconds))
+            outcomes.append(_run_case(exercise, component, case, given[case.title], seconds))
     return outcomes
 
 
 _ENDING = ("timeout", "skipped")
+
+
+def keys(exercise: Exercise, seed: int, hidden: bool = False) -> dict[str, str]:
+    """What the inputs of each case are made from, by title; hidden cases only where asked for."""
+    return {
+        case.title: key_of(seed, exercise.id, case.title)
+        for case in exercise.cases
+        if hidden or not case.hidden
+    }
 
 
 def _unusable(exercise: Exercise, component: Any) -> Failure | None:
@@ -210,39 +225,52 @@ def raises(call: Any, *arguments: Any) -> str:
     return "nothing"
 
 
-def _run_case(exercise: Exercise, component: Any, case: Case, seed: int, seconds: float) -> Outcome:
+@contextlib.contextmanager
+def _plain_defaults() -> Iterator[None]:
+    """Torch's own defaults for new tensors: those that a notebook chose are not the component's."""
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    plain = torch.device("cpu")
+    torch.set_default_dtype(torch.float32)
+    if device != plain:
+        torch.set_default_device(plain)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(dtype)
+        if torch.get_default_device() != device:
+            torch.set_default_device(device)
+
+
+def _run_case(exercise: Exercise, component: Any, case: Case, key: str, seconds: float) -> Outcome:
     subject = Subject(exercise, component)
     outcome = Outcome(case.title)
     printed = io.StringIO()
-    dtype = torch.get_default_dtype()
-    try:
-        with (
-            contextlib.redirect_stdout(printed),
-            contextlib.redirect_stderr(printed),
-            warnings.catch_warnings(),
-            torch.random.fork_rng(),
-            torch.enable_grad(),
-        ):
-            # Not torch.manual_seed: it formats a stack trace for every kind of device not yet used.
-            torch.default_generator.manual_seed(0)
-            try:
-                with time_limit(seconds):
-                    outputs = case.build(subject, Make(seed, exercise.id, case.title))
-                    outcome.outputs = {name: simplify(value) for name, value in outputs.items()}
-            except CaseTimeout:
-                outcome.failure = Failure(
-                    "timeout",
-                    f"It did not end within {seconds:g} seconds.",
-                    "Look for a loop whose condition never becomes false.",
-                )
-            except Complaint as complaint:
-                outcome.failure = Failure(complaint.kind, complaint.text, complaint.next_step)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # SystemExit too: the learner's code may do anything
-                outcome.failure = _failure(error, subject)
-    finally:
-        torch.set_default_dtype(dtype)
+    with (
+        _plain_defaults(),
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(printed),
+        warnings.catch_warnings(),
+        torch.random.fork_rng(),
+        torch.enable_grad(),
+    ):
+        # Not torch.manual_seed: it formats a stack trace for every kind of device not yet used.
+        torch.default_generator.manual_seed(0)
+        try:
+            with time_limit(seconds):
+                outputs = case.build(subject, Make.keyed(key))
+                outcome.outputs = {name: simplify(value) for name, value in outputs.items()}
+        except CaseTimeout:
+            outcome.failure = Failure(
+                "timeout",
+                f"It did not end within {seconds:g} seconds.",
+                "Look for a loop whose condition never becomes false.",
+            )
+        except Complaint as complaint:
+            outcome.failure = Failure(complaint.kind, complaint.text, complaint.next_step)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit too: the learner's code may do anything
+            outcome.failure = _failure(error, subject)
     outcome.printed = printed.getvalue()[:4000]
     return outcome
 
@@ -385,9 +413,49 @@ def load_watchers() -> None:
         torch.zeros(1)
 
 
+def _barred(names: Sequence[str]) -> list[str]:
+    """The words in the names of functions and kernels that hand an answer over."""
+    return [word for name in names for word in (name, *_ALSO.get(name, ()))]
+
+
+def remove(names: Sequence[str]) -> None:
+    """Takes functions out of this process for good, whatever name they are called by.
+
+    Below Python the kernels themselves are replaced, so no other way leads to them: neither
+    another thread nor TorchScript, nor a module that uses them inside. Nobody can put them back;
+    the registration belongs to no object that Python code could find.
+
+    Args:
+        names: as in ``without`` of an exercise.
+    """
+    barred = _barred(names)
+
+    def gone(*_: Any, **__: Any) -> Any:
+        raise Complaint(
+            "forbidden",
+            f"It uses the built-in {names[0]}, which is what you are asked to write.",
+            "Write the computation out with basic tensor operations.",
+        )
+
+    kernels = [
+        name.removeprefix("aten::")
+        for name in torch._C._dispatch_get_all_op_names()
+        if name.startswith("aten::") and any(word in name for word in barred)
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that they are overridden
+        for key in ("CPU", "AutogradCPU"):
+            library = torch._C._dispatch_library("IMPL", "aten", key, "", 0)
+            for name in kernels:
+                library.impl(name, key, gone)
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(library))
+    if any(word in "multi_head_attention_forward" for word in barred):
+        nn.functional.multi_head_attention_forward = gone
+
+
 @contextlib.contextmanager
 def _watching(exercise: Exercise) -> Iterator[None]:
-    barred = [word for name in exercise.without for word in (name, *_ALSO.get(name, ()))]
+    barred = _barred(exercise.without)
     functions, kernels = _FunctionWatch(barred), _DispatchWatch(barred)
     with _watching_ready_made(exercise):
         if barred:

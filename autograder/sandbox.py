@@ -329,7 +329,7 @@ def user_of(number: int) -> int | None:
 # ---- shutting in -----------------------------------------------------------------------------
 
 
-def shut(cell: Cell, seconds: float, user: int | None, work: str) -> None:
+def shut(cell: Cell, seconds: float, user: int | None, work: str, alone: bool = False) -> None:
     """Gives up, for good, whatever a submission has no need of. The last thing before it runs.
 
     Args:
@@ -337,6 +337,7 @@ def shut(cell: Cell, seconds: float, user: int | None, work: str) -> None:
         seconds: of processor time, per process.
         user: whom to become, where this process is root.
         work: the folder that may be written to.
+        alone: whether no other process may be started, even where there are namespaces.
 
     Raises:
         OSError: the kernel refuses a layer that is asked for.
@@ -352,7 +353,8 @@ def shut(cell: Cell, seconds: float, user: int | None, work: str) -> None:
     if cell.has("landlock"):
         _landlock(cell.pieces, _writable(cell, work))
     if cell.has("seccomp"):
-        _seccomp(alone="namespaces" not in cell.layers, unix="bubblewrap" in cell.layers)
+        alone = alone or not cell.has("namespaces")
+        _seccomp(alone, unix=cell.has("bubblewrap"))
 
 
 def _writable(cell: Cell, work: str) -> list[str]:
@@ -494,6 +496,7 @@ _CALLS: dict[str, tuple[int | None, int | None]] = {
     "landlock_add_rule": (445, 445),
     "landlock_create_ruleset": (444, 444),
     "landlock_restrict_self": (446, 446),
+    "memfd_create": (319, 279),
     "mount": (165, 40),
     "mount_setattr": (442, 442),
     "move_mount": (429, 429),
@@ -512,6 +515,7 @@ _CALLS: dict[str, tuple[int | None, int | None]] = {
     "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240),
     "setns": (308, 268),
+    "shmget": (29, 194),
     "settimeofday": (164, 170),
     "socket": (41, 198),
     "swapoff": (168, 225),
@@ -524,7 +528,7 @@ _CALLS: dict[str, tuple[int | None, int | None]] = {
     "userfaultfd": (323, 282),
     "vfork": (58, None),
 }
-_SPECIAL = {"clone", "clone3", "fork", "vfork", "kill", "tkill", "tgkill", "socket", "capset"}
+_SPECIAL = {"clone", "clone3", "fork", "vfork", "socket", "capset"}
 _SPECIAL |= {name for name in _CALLS if name.startswith("landlock_")}
 _SIGNALS = {"kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_send_signal"}
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
@@ -544,8 +548,8 @@ def _seccomp(alone: bool, unix: bool) -> None:
     """Refuses system calls that no notebook needs.
 
     Args:
-        alone: there are no namespaces: no other process may be started or signalled, and no
-            socket opened.
+        alone: no other process may be started or signalled, and no socket opened: where there
+            are no namespaces, for one.
         unix: sockets may be opened (they lead nowhere: the network namespace is empty, and no
             other program's socket can be seen).
     """
@@ -579,8 +583,9 @@ def _seccomp(alone: bool, unix: bool) -> None:
             body = [*test, (load, 0, 0, 0)]
             program.extend([(equal, 0, len(body), number), *body])
 
+    # Files without a name and shared segments are memory that no limit counts.
     for name in _CALLS:
-        if name not in _SPECIAL and not (alone and name in _SIGNALS):
+        if name not in _SPECIAL | _SIGNALS:
             refuse(name)
     # The C library falls back on clone, whose flags can be looked at.
     refuse("clone3", errno.ENOSYS)

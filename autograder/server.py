@@ -192,7 +192,8 @@ class Server:
                 os.chdir(where)
                 os.environ["TMPDIR"] = os.environ["HOME"] = folder
                 tempfile.tempdir = None  # chosen anew when it is asked for
-            sandbox.shut(self.cell, seconds, user, folder or where)
+            alone = bool(work["without"])
+            sandbox.shut(self.cell, seconds, user, folder or where, alone)
             worker.run(work, worker.Channel(3).send)
             code = 0
         except BaseException as error:
@@ -248,7 +249,8 @@ class Server:
             bounds = self.cell.bounds
             if not self.cell.has("rlimits"):
                 continue
-            if used > bounds.memory:
+            # A little more than its own limit allows one process: that one gets a MemoryError.
+            if used > bounds.memory * 1.1:
                 running.reason = f"it used more than {bounds.memory / 2**20:,.0f} MiB of memory"
             elif len(family) > bounds.processes:
                 running.reason = f"it started more than {bounds.processes} processes"

@@ -111,7 +111,9 @@ def parse(data: bytes, name: str = "The notebook") -> NotebookNode:
         raise UnreadableSubmission(
             f"{name} is JSON, but not a notebook: it names no notebook format. {_SAVE_AGAIN}"
         )
-    if raw["nbformat"] != 4 or not isinstance(raw.get("cells"), list):
+    if raw["nbformat"] == 4 and not isinstance(raw.get("cells"), list):
+        raise UnreadableSubmission(f"{name} is damaged: it has no list of cells. {_SAVE_AGAIN}")
+    if raw["nbformat"] != 4:
         raise UnreadableSubmission(
             f"{name} has notebook format {str(raw['nbformat'])[:20]}; only format 4 can be "
             f"graded. {_SAVE_AGAIN}"

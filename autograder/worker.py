@@ -40,7 +40,6 @@ from typing import Any
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.error import StdinNotImplementedError
-from IPython.core.inputtransformer2 import TransformerManager
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.text import LSString, SList
 from traitlets import Any as AnyTrait
@@ -299,13 +298,12 @@ class Shell(InteractiveShell):
             print("Packages are not installed while a notebook is graded.")
             return
         # No terminal, as IPython would make one: there are none in here.
-        with subprocess.Popen(
-            self.var_expand(cmd, depth=1),
-            shell=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        ) as process:
+        try:
+            process = self._start(cmd, depth=1)
+        except OSError as error:
+            print(f"No command can be run here: {error.strerror}.")
+            return
+        with process:
             assert process.stdout is not None
             for line in process.stdout:
                 sys.stdout.write(line.decode("utf-8", "replace"))
@@ -313,15 +311,21 @@ class Shell(InteractiveShell):
 
     def getoutput(self, cmd: str, split: bool = True, depth: int = 0) -> Any:
         """Runs ``x = !command``."""
-        ran = subprocess.run(
+        try:
+            said = self._start(cmd, depth=depth + 1).communicate()[0]
+        except OSError as error:
+            said = f"No command can be run here: {error.strerror}.".encode()
+        text = said.decode("utf-8", "replace")
+        return SList(text.splitlines()) if split else LSString(text)
+
+    def _start(self, cmd: str, depth: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
             self.var_expand(cmd, depth=depth + 1),
             shell=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        text = ran.stdout.decode("utf-8", "replace")
-        return SList(text.splitlines()) if split else LSString(text)
 
     def ask_exit(self) -> None:
         """``exit`` and ``quit`` do nothing: the next cell still runs."""
@@ -364,75 +368,6 @@ def new_shell(recorder: Recorder) -> Shell:
     return shell
 
 
-@functools.cache
-def _pristine() -> _Pristine:
-    return _Pristine()
-
-
-class _Pristine:
-    """The modules that a check is made of, as they were before the first cell ran."""
-
-    _WATCHING = ("torch.overrides", "torch.utils._python_dispatch")
-
-    def __init__(self) -> None:
-        self._modules = [
-            (module, dict(vars(module)))
-            for name, module in sorted(sys.modules.items())
-            if isinstance(module, types.ModuleType)
-            and (name.startswith("autograder.") or name in self._WATCHING)
-        ]
-        self._builtins = dict(vars(builtins))
-        self._contents: list[tuple[Any, Any]] = []
-        self._classes: list[tuple[type, dict[str, Any]]] = []
-        self._functions: list[tuple[types.FunctionType, Any, Any, Any]] = []
-        for module, names in self._modules:
-            for name, value in names.items():
-                if not name.startswith("__"):
-                    self._keep(value, module.__name__)
-        for exercise in exercises.every():
-            for item in (exercise, *exercise.cases):
-                self._contents.append((vars(item), dict(vars(item))))
-            self._contents.append((exercise.cases, list(exercise.cases)))
-
-    def _keep(self, value: Any, module: str) -> None:
-        if type(value) in (dict, list, set):
-            self._contents.append((value, value.copy()))
-        if getattr(value, "__module__", None) != module:
-            return
-        if isinstance(value, types.FunctionType):
-            kept = (value, value.__code__, value.__defaults__, value.__kwdefaults__)
-            self._functions.append(kept)
-        elif isinstance(value, type):
-            self._classes.append((value, dict(vars(value))))
-            for attribute in vars(value).values():
-                self._keep(getattr(attribute, "__func__", attribute), module)
-
-    def restore(self) -> None:
-        """Undoes what was changed."""
-        for name, value in self._builtins.items():
-            if vars(builtins).get(name) is not value:
-                setattr(builtins, name, value)
-        for module, names in self._modules:
-            now = vars(module)
-            for name in [name for name in now if name not in names]:
-                del now[name]
-            now.update(names)
-            sys.modules[module.__name__] = module
-        for thing, content in self._contents:
-            thing.clear()
-            (thing.extend if isinstance(thing, list) else thing.update)(content)
-        for function, code, defaults, keywords in self._functions:
-            function.__code__ = code
-            function.__defaults__, function.__kwdefaults__ = defaults, keywords
-        for kind, attributes in self._classes:
-            now = vars(kind)
-            for name in [name for name in now if name not in attributes]:
-                delattr(kind, name)
-            for name, value in attributes.items():
-                if now.get(name) is not value:
-                    setattr(kind, name, value)
-
-
 # ---- running ---------------------------------------------------------------------------------
 
 
@@ -446,7 +381,7 @@ def run(job: Mapping[str, Any], send: Callable[[int, int, bytes], None]) -> None
     import numpy
     import torch
 
-    from autograder import checking
+    from autograder import checking, runner
 
     shell = prepare()
     recorder = shell.recorder
@@ -458,33 +393,26 @@ def run(job: Mapping[str, Any], send: Callable[[int, int, bytes], None]) -> None
     current = [0]
 
     def send_outcomes(data: bytes) -> None:
-        index = current[0]
-        if job["cells"][index]["exercise"] is not None and sent.count(index) < MAX_CHECKS:
-            sent.append(index)
-            send(OUTCOMES, index, bytes(data))
+        sent.append(current[0])
+        if sent.count(current[0]) <= MAX_CHECKS:
+            send(OUTCOMES, current[0], bytes(data))
 
-    def only_send() -> None:
-        checking.grading(
-            send_outcomes,
-            seed_of=lambda chapter: job["seed"],
-            hidden=job["hidden"],
-            seconds=job["case_seconds"],
-        )
+    def keys_of(exercise: str) -> Mapping[str, str] | None:
+        cell = job["cells"][current[0]]
+        return cell["keys"] if cell["exercise"] == exercise else None
 
-    only_send()
+    checking.grading(send_outcomes, keys_of, job["case_seconds"])
+    check = checking.check
+    if job["without"]:
+        runner.remove(job["without"])
     slow = 0
     for index, cell in enumerate(job["cells"]):
         current[0] = index
         graded = cell["exercise"] is not None
         recorder.begin()
         if graded:
-            # The cell is the course's own: whatever came before must not matter to it, be it a
-            # deleted import, a name reused, or a patch of what the check is made of.
-            _pristine().restore()
-            only_send()
-            shell.input_transformer_manager = TransformerManager()
-            shell.ast_transformers = []
-            shell.user_ns["check"] = checking.check
+            # The cell is the course's own: a deleted import or a name reused must not matter.
+            shell.user_ns["check"] = check
         # A component that never ends is called again by the cells that show or train it. They
         # give no points, so they get less and less time, and the graded ones keep theirs.
         limit = job["cell_seconds"] if graded else max(job["cell_seconds"] / 4**slow, 1.0)
@@ -599,7 +527,6 @@ def prepare() -> Shell:
     runner.load_watchers()
     # The files are not there for submissions: whatever they hold is read now.
     list(exercises.every())
-    _pristine()
     return shell
 
 

@@ -15,7 +15,8 @@ from conftest import ROOT, solution
 from nbclient import NotebookClient
 
 import autograder.checking as checking
-from autograder import check
+from autograder import check, runner
+from autograder import exercise as exercises
 from autograder.outcomes import decode
 from autograder.pack import Pack, path_of
 from workbook import blocks
@@ -57,7 +58,11 @@ def test_a_missing_pack_is_told_not_raised(
 
 def test_while_grading_only_outcomes_are_sent(capsys: pytest.CaptureFixture[str]) -> None:
     sent: list[bytes] = []
-    checking.grading(sent.append, lambda chapter: 7, hidden=True)
+    exercise = exercises.find("attention/causal_mask")
+    keys = {exercise.id: runner.keys(exercise, 7, hidden=True)}
+    checking.grading(sent.append, keys.get)
+    assert check("attention/softmax", solution("attention/softmax")) is None
+    assert sent == []
     result: Any = check("attention/causal_mask", solution("attention/causal_mask"))
     assert result is None
     assert capsys.readouterr().out == ""
@@ -70,7 +75,9 @@ def test_a_process_that_grades_loads_neither_judge_nor_pack() -> None:
     code = """
         import sys
         import autograder.checking as checking
-        checking.grading(lambda data: None, lambda chapter: 7)
+        from autograder import exercise, runner
+        keys = runner.keys(exercise.find("attention/causal_mask"), 7)
+        checking.grading(lambda data: None, lambda exercise: keys)
         from autograder import check
         check("attention/causal_mask", lambda length: None)
         print([name for name in sys.modules if name in ("autograder.judge", "autograder.pack")])

@@ -442,13 +442,37 @@ def test_frames_may_arrive_in_pieces_of_any_size() -> None:
         assert second.status == "error"
 
 
-def test_nothing_is_taken_for_a_cell_that_has_ended() -> None:
+@pytest.mark.parametrize(
+    "frame",
+    [
+        _frame(OUTCOMES, 0, b"late"),
+        _frame(CELL, 0, _ended()),
+        _frame(OUTCOMES, 2, b"early"),
+        _frame(CELL, 2, _ended()),
+    ],
+    ids=["late outcomes", "a duplicate", "early outcomes", "out of order"],
+)
+def test_only_the_cell_that_runs_has_something_to_send(frame: bytes) -> None:
+    receiver = Receiver(_job("a", "b", "c"))
+    receiver.feed(_frame(OUTCOMES, 0, b"its own") + _frame(CELL, 0, _ended()))
+    with pytest.raises(BrokenProtocol, match="was not running"):
+        receiver.feed(frame)
+    first, *others = receiver.results.values()
+    assert (first.messages, first.status) == ([b"its own"], "ok")
+    assert all(cell.status is None and not cell.messages for cell in others)
+
+
+def test_more_than_a_cell_can_give_is_refused() -> None:
+    out = {"output_type": "stream", "name": "stdout", "text": "x"}
+    with pytest.raises(BrokenProtocol, match="malformed"):
+        Receiver(_job("a")).feed(_frame(CELL, 0, _ended(*[out] * 1000)))
     receiver = Receiver(_job("a"))
-    receiver.feed(_frame(CELL, 0, _ended()))
-    receiver.feed(_frame(OUTCOMES, 0, b"late") + _frame(CELL, 0, _ended(status="error")))
-    (result,) = receiver.results.values()
-    assert result.messages == []
-    assert result.status == "ok"
+    with pytest.raises(BrokenProtocol, match="more results"):
+        receiver.feed(_frame(OUTCOMES, 0, b"") * 9)
+    long = {"output_type": "error", "ename": "E" * 10**6, "evalue": "", "traceback": []}
+    receiver = Receiver(_job("a"))
+    receiver.feed(_frame(CELL, 0, _ended(long)))
+    assert len(_error(receiver.results["cell-0"]).ename) == 200
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_pictures_pasted_into_an_answer_are_kept() -> None:
         (b"[1, 2]", "not a notebook"),
         (b'{"a": 1}', "names no notebook format"),
         (_bytes({"nbformat": 3, "worksheets": []}), "format 3"),
-        (_bytes({"nbformat": 4, "cells": "many"}), "format 4"),
+        (_bytes({"nbformat": 4, "cells": "many"}), "no list of cells"),
         (_bytes(_raw(_code(source=5))), "cell 1 is not a cell"),
         (_bytes(_raw(_code(), _code(cell_type="video"))), "cell 2 is not a cell"),
         (_bytes({"nbformat": 4, "cells": [None]}), "cell 1 is not a cell"),
