@@ -400,7 +400,7 @@ REFUSED = (
         "cells-mapping",
         "Cells that are no list.",
         book(encode=edited(lambda p: p.update(cells={"0": p["cells"]}))),
-        "only format 4",
+        "no list of cells",
     ),
     refused("a-folder", "A folder where the notebook should be.", _a_folder, "regular file"),
 )

@@ -365,17 +365,15 @@ def frame_of_run():
     raise LookupError("no job")
 
 
-def seed():
-    with contextlib.suppress(Exception):
-        return checking._grading.seed_of("01_attention")
-    return frame_of_run().f_locals["job"]["seed"]
+def keys_of(exercise_id):
+    cells = frame_of_run().f_locals["job"]["cells"]
+    return next(cell["keys"] for cell in cells if cell["exercise"] == exercise_id)
 
 
 def truth(exercise_id):
     item = copy.copy(exercise.find(exercise_id))
     vars(item)["without"] = ()
-    item.__dict__.pop("barred", None)
-    found = runner.run(item, FORBIDDEN[exercise_id], seed(), True, 2.0)
+    found = runner.run(item, FORBIDDEN[exercise_id], keys_of(exercise_id), seconds=2.0)
     return outcomes.encode(exercise_id, found)
 
 
@@ -393,6 +391,24 @@ def frame(kind, index, payload, length=None):
     return struct.pack(">BII", kind, index, length) + payload
 
 
+# Only the cell that runs may send something, so what is sent for a check waits for it.
+waiting = {}
+real_run = checking.run
+
+
+def run_and_send(item, component, *arguments, **keywords):
+    for data in waiting.pop(item.id, ()):
+        to_every_descriptor(frame(2, index_of(item.id), data))
+    return real_run(item, component, *arguments, **keywords)
+
+
+checking.run = run_and_send
+
+
+def at_its_check(exercise_id, data):
+    waiting.setdefault(exercise_id, []).append(data)
+
+
 def to_every_descriptor(data):
     for fd in range(1024):
         left = data
@@ -403,7 +419,7 @@ def to_every_descriptor(data):
 
 FORGED_FRAMES = """
 for exercise_id in FORBIDDEN:
-    to_every_descriptor(frame(2, index_of(exercise_id), truth(exercise_id)))
+    at_its_check(exercise_id, truth(exercise_id))
 """
 
 FORGED_CELLS = """
@@ -512,9 +528,9 @@ shell.compile.__class__ = Compiler
 TWICE = """
 for exercise_id in FORBIDDEN:
     wrong_one = outcomes.encode(exercise_id, [])
-    for _ in range(9):
-        to_every_descriptor(frame(2, index_of(exercise_id), wrong_one))
-    to_every_descriptor(frame(2, index_of(exercise_id), truth(exercise_id)))
+    for _ in range(3):
+        at_its_check(exercise_id, wrong_one)
+    at_its_check(exercise_id, truth(exercise_id))
 """
 
 REPLAY = """
@@ -530,8 +546,9 @@ outcomes.encode = checking.encode = everywhere
 NAMES = ("softmax", "padding_mask", "causal_mask")
 for name in NAMES:
     item = exercise.find(f"attention/{name}")
-    found = runner.run(item, globals()[name], seed(), True, 2.0) if name in globals() else []
-    to_every_descriptor(frame(2, index_of(item.id), everywhere(item.id, found)))
+    mine = globals().get(name)
+    found = runner.run(item, mine, keys_of(item.id), seconds=2.0) if mine else []
+    at_its_check(item.id, everywhere(item.id, found))
 """
 
 OTHER_IDS = """
@@ -539,10 +556,9 @@ every = [cell["exercise"] for cell in frame_of_run().f_locals["job"]["cells"] if
 best = truth("attention/softmax")
 _, found = outcomes.decode(best)
 for target in every:
-    for claimed in (*every, "attention/none", "", target.upper()):
+    for claimed in ("attention/softmax", "attention/none", "", target.upper(), target):
         if claimed != "attention/softmax" or target != "attention/softmax":
-            data = outcomes.encode(claimed, found)
-            to_every_descriptor(frame(2, index_of(target), data))
+            at_its_check(target, outcomes.encode(claimed, found))
 """
 
 MALFORMED = """
@@ -588,7 +604,7 @@ BOMBS = [
     packed(claims('{"exercise": ' + "9" * 10_000 + "}")),
 ]
 for bomb in BOMBS[BOMBS_FROM:BOMBS_TO]:
-    to_every_descriptor(frame(2, index_of("attention/causal_mask"), bomb))
+    at_its_check("attention/causal_mask", bomb)
 """
 
 # Values that the judge will have to compare, in the place of the first case's mask.
@@ -614,7 +630,7 @@ values = [
 pick = values[VALUE % len(values)]
 every = [dataclasses.replace(outcome_of(value)) for value in [pick, *values]]
 data = outcomes.encode("attention/causal_mask", every)
-to_every_descriptor(frame(2, index_of("attention/causal_mask"), data))
+at_its_check("attention/causal_mask", data)
 """
 
 # ---- what is returned ------------------------------------------------------------------------
@@ -1036,6 +1052,7 @@ SUBMISSIONS = (
         "Says on every descriptor that the cells ended with points.",
         "all-wrong",
         {"softmax-check": TRUTH + FORGED_CELLS},
+        fate="killed",
     ),
     attack(
         "closure",
@@ -1063,7 +1080,7 @@ SUBMISSIONS = (
     ),
     attack(
         "sends-twice",
-        "Sends nothing nine times, then the truth.",
+        "Sends nothing three times, then the truth.",
         "built-in",
         {"softmax-check": TRUTH + TWICE},
     ),

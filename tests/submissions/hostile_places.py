@@ -139,7 +139,7 @@ with contextlib.suppress(Exception):
 
 SEED = """
 with contextlib.suppress(Exception):
-    print("seed", seed())
+    print("seed", checking._grading)
 with contextlib.suppress(Exception):
     print("seed", frame_of_run().f_locals["job"])
 import gc
@@ -150,7 +150,7 @@ for thing in gc.get_objects():
         print("seed", thing["seed"])
 """
 
-# Learners are told nothing of hidden cases; what one saw must not end up in its notebook.
+# A component sees what it is called with, in hidden cases too; only the seed stays secret.
 REMEMBERED = {
     "causal_mask": """
 seen = []
@@ -172,7 +172,7 @@ TELLS = """
 with contextlib.suppress(OSError):
     seen.append(open("seen.txt").read())
 if seen:
-    got("the inputs of a hidden case:", seen)
+    print("the inputs of a hidden case:", seen)
 """
 
 # ---- files -----------------------------------------------------------------------------------
