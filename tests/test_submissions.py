@@ -49,7 +49,7 @@ from tests.submissions import (
 
 pytestmark = pytest.mark.timeout(900)
 
-LIMITS = Limits(case=2, cell=3, submission=8)
+LIMITS = Limits(case=2, cell=4, submission=10)
 HOSTILE = tuple(submission for submission in CORPUS if submission.kind == "hostile")
 EXACT = tuple(submission for submission in CORPUS if submission.rows is not None)
 SECRETS = (
