@@ -103,7 +103,7 @@ def load_assignment(name: str, course: Path, pack: Pack | None) -> Assignment:
     cells = [cell for cell in source.cells if submission.is_graded_by_tests(cell)]
     checks = tuple(_check_of(cell, pack) for cell in cells)
     digest = hashlib.sha256()
-    for text in (notebooks.write(source), notebooks.write(released), _version()):
+    for text in (notebooks.write(source), notebooks.write(released), version()):
         digest.update(hashlib.sha256(text.encode()).digest())
     files = _files_beside(course / "release" / file)
     for path, data in files.items():
@@ -153,7 +153,7 @@ def _check_of(cell: NotebookNode, pack: Pack | None) -> Check:
     return Check(mark["grade_id"], exercise, notebooks.component_of(cell), worth, references)
 
 
-def _version() -> str:
+def version() -> str:
     """Identifies the code that runs and judges."""
     folder = Path(__file__).parent
     digest = hashlib.sha256()

@@ -14,6 +14,7 @@ import base64
 import contextlib
 import itertools
 import json
+import math
 import os
 import selectors
 import shutil
@@ -26,6 +27,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -210,6 +212,9 @@ class ForkEngine:
         self._layers = None if layers is None else tuple(layers)
         self._servers: dict[str, _Server] = {}
         self._lock = threading.Lock()
+        self._closed = False
+        # A server ends with the thread that started it, so one thread starts them all.
+        self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starts-servers")
 
     def __enter__(self) -> ForkEngine:
         return self
@@ -220,9 +225,11 @@ class ForkEngine:
     def close(self) -> None:
         """Ends the servers, and with them whatever they still run."""
         with self._lock:
+            self._closed = True
             for server in self._servers.values():
                 server.close()
             self._servers.clear()
+        self._starter.shutdown()
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -244,24 +251,34 @@ class ForkEngine:
             # The server dies only where the machine ends it, for want of memory for one.
             server = self._server(job)
             began = time.monotonic()
-            with contextlib.suppress(_ServerDied):
+            try:
                 transcript = server.run(job)
                 transcript.seconds = round(time.monotonic() - began, 3)
                 return transcript
+            except _ServerDied:
+                continue
+            finally:
+                with self._lock:
+                    server.busy -= 1
         cells = {cell.id: CellResult() for cell in job.cells}
         note = "The notebook was stopped: the server that runs it died, twice."
         return Transcript(cells, "killed", note, settled=False)
 
     def _server(self, job: Job) -> _Server:
+        """The server for a job, which counts as busy until the caller says otherwise."""
         with self._lock:
+            if self._closed:
+                raise EngineError("The engine has been closed; no submission can be run any more.")
             server = self._servers.get(job.assignment)
             if server is None or server.dead:
                 for name, other in list(self._servers.items()):
                     if other.dead or not other.busy:
                         other.close()
                         del self._servers[name]
-                server = _Server(job, self.layers, self.bounds)
+                layers = self.layers
+                server = self._starter.submit(_Server, job, layers, self.bounds).result()
                 self._servers[job.assignment] = server
+            server.busy += 1
             return server
 
 
@@ -356,26 +373,22 @@ class _Server:
         """Runs a submission; raises :class:`_ServerDied`."""
         number = next(self._numbers)
         receiver = Receiver(job)
-        self.busy += 1
-        try:
-            deadline = time.monotonic() + job.seconds
-            reader, writer = os.pipe()
-            errors, their_errors = os.pipe()
-            with os.fdopen(reader, "rb"), os.fdopen(errors, "rb"):
-                with tempfile.TemporaryFile() as file:
-                    file.write(json.dumps(job.to_json()).encode())
-                    file.seek(0)
-                    try:
-                        self._start(number, job.seconds, [file.fileno(), writer, their_errors])
-                    finally:
-                        os.close(writer)
-                        os.close(their_errors)
-                status, note, said = _follow(
-                    reader, errors, receiver, deadline, job, lambda: number in self._ended
-                )
-                ended = self._end(number)
-        finally:
-            self.busy -= 1
+        deadline = time.monotonic() + job.seconds
+        reader, writer = os.pipe()
+        errors, their_errors = os.pipe()
+        with os.fdopen(reader, "rb"), os.fdopen(errors, "rb"):
+            with tempfile.TemporaryFile() as file:
+                file.write(json.dumps(job.to_json()).encode())
+                file.seek(0)
+                try:
+                    self._start(number, job.seconds, [file.fileno(), writer, their_errors])
+                finally:
+                    os.close(writer)
+                    os.close(their_errors)
+            status, note, said = _follow(
+                reader, errors, receiver, deadline, job, lambda: number in self._ended
+            )
+            ended = self._end(number)
         settled, one_cell = True, status in ("died", "hung")
         if "failed" in ended:
             raise EngineError(
@@ -514,6 +527,8 @@ class Receiver:
             ended = json.loads(payload)
             outputs, status = ended["outputs"], ended["status"]
             seconds = float(ended["seconds"])
+            if not math.isfinite(seconds):
+                raise ValueError(seconds)
             if status not in ("ok", "error", "timeout"):
                 raise ValueError(status)
             if len(outputs) > MAX_OUTPUTS + 2:  # an error, and a note on what was cut

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import nbformat
 from jinja2 import pass_context
 from nbconvert.exporters import HTMLExporter
 from nbconvert.exporters.templateexporter import TemplateExporter
@@ -22,6 +23,11 @@ from nbformat import NotebookNode
 from traitlets.config import Config
 
 _REMEMBERED = 3000  # cells
+# nbgrader's template, asked only for cells that it has not rendered before.
+_TEMPLATE = """
+{%- extends 'index.html.j2' -%}
+{%- block any_cell scoped -%}{{ remembered(cell, super) }}{%- endblock any_cell -%}
+"""
 _IMAGE_WITHOUT_TEXT = re.compile(r"<img\b(?![^>]*\balt=)", re.IGNORECASE)
 _NO_TEXT = '<img alt="No description has been provided for this image"'
 
@@ -92,25 +98,40 @@ class _Exporter(HTMLExporter):
     def __init__(self, **options: Any) -> None:
         self._markdown: dict[str, str] = {}
         self._code: dict[tuple[str, str], str] = {}
+        self._cells: dict[str, str] = {}
+        self._resources: dict[str, dict[str, Any]] = {}
         super().__init__(**options)
+        self.raw_template = _TEMPLATE
+
+    def _create_environment(self) -> Any:
+        environment = super()._create_environment()
+        environment.globals["remembered"] = self._cell
+        return environment
+
+    def _cell(self, cell: NotebookNode, render: Callable[[], str]) -> str:
+        """A cell as HTML: what a template makes of it depends on the cell alone."""
+        return _once(self._cells, repr(sorted(cell.items())), render)
 
     def from_notebook_node(
         self, nb: NotebookNode, resources: dict[str, Any] | None = None, **_: Any
     ) -> tuple[str, dict[str, Any]]:
         """The page of a notebook."""
-        resources = self._init_resources(resources)
         language = nb.metadata.get("language_info", {}).get("pygments_lexer", "ipython3")
         highlight = Highlight2HTML(pygments_lexer=language, parent=self)
 
         def remembered(source: str, *_: Any, **__: Any) -> str:
             return _once(self._code, (language, source), lambda: highlight(source))
 
+        data_type = WidgetsDataTypeFilter(notebook_metadata={}, parent=self, resources={})
         self.register_filter("highlight_code", remembered)
-        self.register_filter(
-            "filter_data_type",
-            WidgetsDataTypeFilter(notebook_metadata={}, parent=self, resources=resources),
-        )
-        text, resources = TemplateExporter.from_notebook_node(self, nb, resources)
+        self.register_filter("filter_data_type", data_type)
+        if language not in self._resources:
+            # Styles and settings, the same on every page.
+            empty = nbformat.from_dict({**nb, "cells": []})
+            common = self._init_resources(resources)
+            self._resources[language] = TemplateExporter.from_notebook_node(self, empty, common)[1]
+        resources = {**self._resources[language], **(resources or {})}
+        text = self.template.render(nb=nb, resources=resources).lstrip()
         return _IMAGE_WITHOUT_TEXT.sub(_NO_TEXT, text), resources
 
     @pass_context

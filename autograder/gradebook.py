@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nbgrader.utils import compute_checksum, determine_grade
-from sqlalchemy import text, true
+from sqlalchemy import text
 from traitlets.config import Config
 
 from autograder import notebooks, release
@@ -234,30 +234,23 @@ class Writer:
         self._db.execute(
             books.update().where(books.c.id == notebook_id).values(late_submission_penalty=None)
         )
-        grades, comments = api.Grade.__table__, api.Comment.__table__
+        grades, comments = [], []
         for cell in entry.graded.notebook.cells:
             mine = cell.metadata.get("nbgrader", {})
             cell_ids = known.cells.get(mine.get("grade_id"), {})
             if mine.get("grade") and "grade" in cell_ids:
                 score, _ = determine_grade(cell, _silent)
                 entry.scores[mine["grade_id"]] = score
-                where = (grades.c.notebook_id == notebook_id) & (
-                    grades.c.cell_id == cell_ids["grade"]
-                )
-                # A score that a person gave stays, and is shown to the person again.
-                by_hand = grades.c.manual_score.is_not(None) if score is not None else true()
-                self._db.execute(
-                    grades.update()
-                    .where(where)
-                    .values(auto_score=score, needs_manual_grade=by_hand)
-                )
+                row = {"notebook": notebook_id, "cell": cell_ids["grade"], "score": score}
+                grades.append(row)
             if mine.get("solution") and "solution" in cell_ids:
                 untouched = mine.get("checksum") == compute_checksum(cell)
-                where = (comments.c.notebook_id == notebook_id) & (
-                    comments.c.cell_id == cell_ids["solution"]
-                )
                 said = "No response." if untouched else None
-                self._db.execute(comments.update().where(where).values(auto_comment=said))
+                row = {"notebook": notebook_id, "cell": cell_ids["solution"], "said": said}
+                comments.append(row)
+        for statement, rows in ((_SCORE, grades), (_SAY, comments)):
+            if rows:
+                self._db.execute(text(statement), rows)
 
     def _penalize(self, entry: _Entry) -> None:
         """Takes off what nbgrader's plugin takes off for a late submission."""
@@ -415,6 +408,13 @@ SELECT a.student_id, a.id, n.id FROM submitted_assignment a
 JOIN submitted_notebook n ON n.assignment_id = a.id WHERE a.assignment_id = :assignment
 """
 _MADE = "SELECT student, made_from, scores FROM workbook_made_from WHERE assignment = :name"
+# A score that a person gave stays, and is shown to the person again.
+_SCORE = """
+UPDATE grade SET auto_score = :score,
+    needs_manual_grade = (:score IS NULL OR manual_score IS NOT NULL)
+WHERE notebook_id = :notebook AND cell_id = :cell
+"""
+_SAY = "UPDATE comment SET auto_comment = :said WHERE notebook_id = :notebook AND cell_id = :cell"
 _GIVEN = """
 SELECT a.student_id, c.name, g.auto_score, g.manual_score, g.extra_credit FROM grade g
 JOIN base_cell c ON c.id = g.cell_id JOIN submitted_notebook n ON n.id = g.notebook_id

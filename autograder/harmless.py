@@ -9,7 +9,6 @@ notebooks ordinarily put out (tables, figures, formulas) is on it.
 from __future__ import annotations
 
 import functools
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -52,6 +51,8 @@ _PICTURE = re.compile(r"data:image/(png|jpeg|gif);base64,[A-Za-z0-9+/=\s]*")
 _BASE64 = re.compile(r"[A-Za-z0-9+/=\s]*")
 # Markdown that can become more than text: HTML, links, pictures, references, MathJax's own links.
 _ACTIVE = re.compile(r"<[a-zA-Z!/?]|\]\s*[\(\[:]|\\(href|url|require|unicode|class|cssId|style)\b")
+# What :func:`markdown` makes of such a source.
+_SHOWN = re.compile(r"(`{3,})text\n((?!\1).)*\n\1", re.DOTALL)
 _MATH_LINK = re.compile(r"\\(href|url|require|class|cssId|style)\b")
 
 
@@ -85,7 +86,7 @@ def _is_harmless(tag: str, name: str, value: str) -> bool:
 
 def markdown(source: str) -> str:
     """Markdown whose rendering runs nothing: as it is where it is text, else shown as text."""
-    if not _ACTIVE.search(source):
+    if not _ACTIVE.search(source) or _SHOWN.fullmatch(source):
         return source
     from nbconvert.filters.markdown_mistune import markdown2html_mistune
 
@@ -114,12 +115,7 @@ def bundle(data: Mapping[str, Any]) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for mime, value in data.items():
         if mime.endswith("json"):
-            # No page shows it; a widget's view is drawn from state that is not kept.
-            if mime == "application/json":
-                text = json.dumps(value, ensure_ascii=False)
-                # JSON can hold half a character, which no file can.
-                kept[mime] = json.loads(text.encode("utf-8", "replace"))
-            continue
+            continue  # no page shows it; a widget's view is drawn from state that is not kept
         if not isinstance(value, str):
             raise TypeError(f"expected text, got {type(value).__name__}")
         text = value.encode("utf-8", "replace").decode("utf-8")

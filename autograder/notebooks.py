@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 from traitlets.config import Config, PyFileConfigLoader
 
@@ -458,6 +459,15 @@ def defined_in(source: str) -> set[str]:
 def write(notebook: NotebookNode) -> str:
     """The notebook as text: sorted keys, one space of indent, a final newline."""
     return nbformat.writes(notebook, version=4, indent=1, sort_keys=True) + "\n"
+
+
+def python_of(source: str) -> str:
+    """A cell's source as plain Python, its magics translated as IPython does."""
+    try:
+        compile(source, "<cell>", "exec", flags=ast.PyCF_ONLY_AST)
+    except SyntaxError:
+        return TransformerManager().transform_cell(source)
+    return source  # most cells; translating takes longer than trying
 
 
 def title_of(notebook: NotebookNode) -> str:

@@ -130,6 +130,8 @@ def python_view(packages: Sequence[Path], covered: Sequence[Path], **more: Seque
     wanted += [os.path.dirname(os.path.realpath(sys.executable))]
     if site.ENABLE_USER_SITE:
         wanted.append(site.getusersitepackages())
+    # Where other environments' libraries are reached from this one.
+    wanted += [path for path in sys.path if path.endswith(("/site-packages", "/dist-packages"))]
     wanted += [str(path) for path in packages]
     readable = [*_SYSTEM, *_SETTINGS]
     for path in sorted({os.path.realpath(path) for path in wanted}):

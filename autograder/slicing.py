@@ -11,12 +11,13 @@ wrote) may depend on it:
 
 from __future__ import annotations
 
+import ast
 import functools
 import symtable
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from IPython.core.inputtransformer2 import TransformerManager
+from autograder.notebooks import python_of
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,16 @@ def unneeded(sources: Mapping[str, str], optional: Collection[str]) -> set[str]:
 def names_of(source: str) -> Names | None:
     """The global names of a cell, None where it cannot be read as Python."""
     try:
-        python = TransformerManager().transform_cell(source)
+        python = python_of(source)
         table = symtable.symtable(python, "<cell>", "exec")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     bound, values, used = set(), set(), set()
+    for node in ast.walk(ast.parse(python)):
+        # A symbol table counts these as assignments only.
+        changed = [node.target] if isinstance(node, ast.AugAssign) else []
+        changed += node.targets if isinstance(node, ast.Delete) else []
+        used |= {target.id for target in changed if isinstance(target, ast.Name)}
     for symbol in table.get_symbols():
         name = symbol.get_name()
         if symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace():

@@ -22,7 +22,7 @@ from packaging.version import Version
 ROOT = tiny.ROOT
 LOCK = (ROOT / "requirements.lock").read_text().splitlines()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = ("course", "test")
+EXTRAS = ("course", "cluster", "test")
 
 # In pieces, so that this file is not one that names them.
 REGISTRIES = ("py" + "pi.org", "python" + "hosted", "download.py" + "torch", "ana" + "conda.org")
