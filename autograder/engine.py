@@ -29,6 +29,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import nbformat
@@ -51,6 +52,7 @@ from autograder.worker import (
 MAX_CELL = 32 * 1024 * 1024  # one cell's outputs as JSON
 MAX_TOTAL = 128 * 1024 * 1024  # everything that one submission may send
 _GRACE = 3.0  # seconds that a cell gets beyond its limit, to be interrupted in
+_FOLDER = "submissions-"
 _LAST_WORDS = 4000  # bytes of standard error kept for the case that the process dies
 
 
@@ -297,7 +299,8 @@ class _Server:
         self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._asking = threading.Lock()
-        self._folder = tempfile.mkdtemp(prefix="submissions-")
+        _sweep()
+        self._folder = tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-")
         view = isolation.view(job.assignment)
         settings = {
             "layers": list(layers),
@@ -433,6 +436,19 @@ class _Server:
             if number not in self._ended:
                 raise _ServerDied
             return self._ended.pop(number)
+
+
+def _sweep() -> None:
+    """Removes the folders of servers whose grading was killed."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*-*"):
+        owner = path.name.removeprefix(_FOLDER).split("-")[0]
+        if owner.isdigit():
+            try:
+                os.kill(int(owner), 0)
+            except ProcessLookupError:
+                shutil.rmtree(path, ignore_errors=True)
+            except OSError:
+                continue  # somebody else's
 
 
 def environment() -> dict[str, str]:

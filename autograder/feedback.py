@@ -18,7 +18,6 @@ from nbconvert.exporters import HTMLExporter
 from nbconvert.exporters.templateexporter import TemplateExporter
 from nbconvert.filters import Highlight2HTML
 from nbconvert.filters.widgetsdatatypefilter import WidgetsDataTypeFilter
-from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
 from nbformat import NotebookNode
 from traitlets.config import Config
 
@@ -48,7 +47,6 @@ class Pages:
         ).config.copy()
         settings.HTMLExporter.preprocessors = []
         self._exporter = _Exporter(config=settings)
-        self._exporter.register_preprocessor(CSSHTMLHeaderPreprocessor, enabled=True)
 
     def page(
         self,
@@ -98,7 +96,8 @@ class _Exporter(HTMLExporter):
     def __init__(self, **options: Any) -> None:
         self._markdown: dict[str, str] = {}
         self._code: dict[tuple[str, str], str] = {}
-        self._cells: dict[str, str] = {}
+        self._cells: dict[tuple[str, str], str] = {}
+        self._language = ""
         self._resources: dict[str, dict[str, Any]] = {}
         super().__init__(**options)
         self.raw_template = _TEMPLATE
@@ -109,14 +108,15 @@ class _Exporter(HTMLExporter):
         return environment
 
     def _cell(self, cell: NotebookNode, render: Callable[[], str]) -> str:
-        """A cell as HTML: what a template makes of it depends on the cell alone."""
-        return _once(self._cells, repr(sorted(cell.items())), render)
+        """A cell as HTML: what the template makes of it depends on it and its language alone."""
+        return _once(self._cells, (self._language, repr(sorted(cell.items()))), render)
 
     def from_notebook_node(
         self, nb: NotebookNode, resources: dict[str, Any] | None = None, **_: Any
     ) -> tuple[str, dict[str, Any]]:
         """The page of a notebook."""
         language = nb.metadata.get("language_info", {}).get("pygments_lexer", "ipython3")
+        self._language = language
         highlight = Highlight2HTML(pygments_lexer=language, parent=self)
 
         def remembered(source: str, *_: Any, **__: Any) -> str:

@@ -65,9 +65,7 @@ class Gradebook:
         Raises:
             GradingError: a source or a pack is unusable, or the gradebook is another edition's.
         """
-        # Readers such as formgrader and the writer do not wait for each other then.
-        with contextlib.closing(sqlite3.connect(self.folder / "gradebook.db")) as database:
-            database.execute("PRAGMA journal_mode=WAL")
+        self._make_database()
         # First, because it is quick and the most likely to fail.
         packs = {chapter.name: load_pack(chapter.name, references) for chapter in chapters}
         try:
@@ -83,6 +81,23 @@ class Gradebook:
             # Formgrader lists an assignment only where this folder exists; it may be empty.
             (self.folder / "source" / name).mkdir(parents=True, exist_ok=True)
         return {name: load_assignment(name, self.work, pack) for name, pack in packs.items()}
+
+    def _make_database(self) -> None:
+        """Makes the database, whole or not at all: nbgrader makes one table after the other."""
+        from nbgrader.api import Gradebook as Database
+
+        path = self.folder / "gradebook.db"
+        new = not path.exists()
+        place = self.work / "gradebook.db" if new else path
+        if new:
+            self.work.mkdir(parents=True, exist_ok=True)
+            with release.tools_on_path():
+                Database(f"sqlite:///{place}").close()
+        # Readers such as formgrader and the writer do not wait for each other then.
+        with contextlib.closing(sqlite3.connect(place)) as database:
+            database.execute("PRAGMA journal_mode=WAL")
+        if new:
+            os.replace(place, path)
 
     def writer(self, assignments: Mapping[str, Assignment]) -> Writer:
         """What writes results into the gradebook, one after the other."""
@@ -103,9 +118,8 @@ class Writer:
     """Writes grades, autograded notebooks and feedback pages, over those that are there.
 
     Manual grades and comments stay; nbgrader marks such grades for another look. What is there
-    already, made from the same, is left alone. Whenever the process is killed, each submission is
-    in the gradebook whole or not at all, and the next run makes up for it: what a row was made
-    from is written with it, in one transaction.
+    already, made from the same, is left alone. Whenever the process is killed, the next run makes
+    up for it: what a submission's rows were made from is noted when all of them are there.
 
     Use it as a context manager.
     """
@@ -159,7 +173,8 @@ class Writer:
     @functools.cached_property
     def _rules(self) -> str:
         """The course's settings: a late penalty may depend on any."""
-        return repr(sorted((name, str(part)) for name, part in self._config.items()))
+        settings = notebooks.settings(self._book.root)  # without the folder of this class
+        return repr(sorted((name, str(part)) for name, part in settings.items()))
 
     def _folder(self, kind: str, submission: Submission) -> Path:
         return self._book.folder / kind / submission.student / submission.assignment

@@ -26,7 +26,7 @@ from autograder import notebooks, tables
 from autograder.assignment import Assignment, GradingError
 from autograder.engine import Engine, ForkEngine
 from autograder.gradebook import CACHE, Gradebook, Submission
-from autograder.marking import Graded, Limits, grade_submission, keep
+from autograder.marking import Graded, Limits, grade_submission, keep, sweep
 from autograder.nbgrader_plugin import SETTINGS
 from autograder.notebooks import SourceError
 from autograder.tables import Row
@@ -102,9 +102,9 @@ def grade(
         limits = limits or Limits.of(notebooks.settings(chosen[0].root))
     except SourceError as error:
         raise GradingError(str(error)) from error
-    if re.search(r"[*?\[\]]", str(to)):
+    if re.search(r"[*?\[\]]|%[0-9a-fA-F]{2}", str(to)):
         raise GradingError(
-            f"{to} has a character that nbgrader takes for a pattern; choose another."
+            f"{to} has a character that nbgrader takes for something else; choose another."
         )
     to.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
@@ -113,6 +113,7 @@ def grade(
             # Before anything is written: it may refuse.
             engine = stack.enter_context(ForkEngine(trust, limits.bounds))
             _ = engine.layers
+        sweep(to)
         work = to / _WORK
         stack.callback(shutil.rmtree, work, ignore_errors=True)
         shutil.rmtree(work, ignore_errors=True)

@@ -8,9 +8,10 @@ notebooks ordinarily put out (tables, figures, formulas) is on it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import bleach
@@ -84,16 +85,29 @@ def _is_harmless(tag: str, name: str, value: str) -> bool:
     return name in _ATTRIBUTES and not (name not in _SAID and _OUTSIDE.search(value))
 
 
-def markdown(source: str) -> str:
-    """Markdown whose rendering runs nothing: as it is where it is text, else shown as text."""
+def markdown(source: str, attached: Collection[str] = ()) -> str:
+    """Markdown whose rendering runs nothing: as it is where it is text, else shown as text.
+
+    Args:
+        source: the text.
+        attached: the names of the pictures that were pasted into it. A page with one that is not
+            there cannot be made at all.
+    """
     if not _ACTIVE.search(source) or _SHOWN.fullmatch(source):
         return source
-    from nbconvert.filters.markdown_mistune import markdown2html_mistune
+    from nbconvert.filters.markdown_mistune import (
+        InvalidNotebook,
+        IPythonRenderer,
+        MarkdownWithMath,
+    )
 
-    rendered = markdown2html_mistune(source)
-    removed = _elements(rendered) != _elements(html(rendered)) or _MATH_LINK.search(source)
-    if not removed:
-        return source
+    pictures = {name: {"image/png": ""} for name in attached}
+    renderer = IPythonRenderer(escape=False, attachments=pictures)
+    with contextlib.suppress(InvalidNotebook):
+        rendered = MarkdownWithMath(renderer=renderer).render(source)
+        kept = _elements(rendered) == _elements(html(rendered))
+        if kept and not _MATH_LINK.search(source):
+            return source
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", source)), default=0))
     return f"{fence}text\n{source}\n{fence}"
 

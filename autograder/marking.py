@@ -29,6 +29,7 @@ from autograder.sandbox import Bounds
 from autograder.submission import UnreadableSubmission
 from autograder.verdict import Verdict
 
+_UNFINISHED = ".unfinished"
 _RERUNS = 3  # how often a submission is run again without a cell that hung or died
 _LEFT_OUT = "Not run while grading: no exercise needs it.\n"
 _IN_PROCESS = "Checked in-process: this cell's tests ran beside the code that they test."
@@ -173,9 +174,15 @@ def grade_submission(
 def keep(path: Path, text: str) -> None:
     """Writes a file such that it is there whole or not at all, whenever this process is killed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}{_UNFINISHED}")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
+
+
+def sweep(folder: Path) -> None:
+    """Removes what :func:`keep` was writing when an earlier process was killed."""
+    for left in folder.rglob(f"*{_UNFINISHED}"):
+        left.unlink(missing_ok=True)
 
 
 def _may_improve(graded: Graded) -> bool:

@@ -173,7 +173,7 @@ def _state(root: str, name: str, references: str) -> tuple[float, ...]:
     """When what an assignment is made from was last written."""
     package = Path(__file__).parent
     paths = [
-        *sorted((Path(root) / notebooks.SOLUTIONS / name).rglob("*")),
+        *sorted((Path(root) / "solutions" / name).rglob("*")),
         Path(references) if references else package / "references" / f"{name}.safetensors",
         package / "exercises" / f"{name}.py",
     ]

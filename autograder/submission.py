@@ -222,7 +222,7 @@ def assemble(course: NotebookNode, submitted: NotebookNode, release: NotebookNod
     for cell in submitted.cells:
         cell = copy.deepcopy(cell)
         if cell.cell_type == "markdown" and cell.source not in given:
-            shown = harmless.markdown(cell.source)
+            shown = harmless.markdown(cell.source, cell.get("attachments", ()))
             if shown != cell.source:
                 notes.append("A written cell holds HTML that could run code; its text is shown.")
             cell.source = shown

@@ -55,7 +55,7 @@ def _cell(value: str | float) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
 

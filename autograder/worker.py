@@ -434,6 +434,9 @@ def _run_cell(shell: Shell, recorder: Recorder, source: str, seconds: float) -> 
         except BaseException as error:  # nothing that a cell does may end the notebook
             failed = True
             recorder.error(type(error).__name__, _text_of(error), [])
+    for name in ("last_exc", "last_type", "last_value", "last_traceback"):
+        # The frames of an error keep what they hold, all of the memory perhaps.
+        vars(sys).pop(name, None)
     if limit.reached:
         text = f"The cell did not end within {seconds:g} seconds."
         recorder.outputs = [o for o in recorder.outputs if o["output_type"] != "error"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -383,7 +384,7 @@ def test_a_server_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_too_much_memory_is_named(engine: ForkEngine) -> None:
-    hoard = "x = []\nwhile True: x.append(bytearray(1 << 22))"
+    hoard = "def hoard():\n    x = []\n    while True: x.append(bytearray(1 << 22))\n\nhoard()"
     transcript = engine.run(_job("1", hoard, "print('after')"))
     assert "MemoryError" in {_error(transcript.cells["cell-1"]).ename}
     assert _text(transcript.cells["cell-2"]) == "after\n"
