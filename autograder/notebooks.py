@@ -7,8 +7,10 @@ all see it through this module, so that a cell has the same id wherever it appea
 from __future__ import annotations
 
 import ast
+import contextlib
 import copy
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 from traitlets.config import Config, PyFileConfigLoader
 
@@ -190,13 +191,30 @@ def is_check(cell: NotebookNode) -> bool:
     return is_graded(cell) and not is_manual(cell) and cell.cell_type == "code"
 
 
+_parsing = threading.Lock()
+
+
 def parse(source: str) -> ast.Module:
     """The syntax tree of a code cell, with IPython's magics turned into plain calls.
 
+    Several threads may call it: Python 3.11's own parser fails at times where two of them parse.
+
     Raises:
-        SyntaxError: it is not Python.
+        SyntaxError, ValueError: it is not Python.
     """
-    return ast.parse(_magics()(source))
+    with _parsing:
+        # Most cells are plain Python, and trying takes less time than translating.
+        with contextlib.suppress(SyntaxError):
+            return ast.parse(source)
+        return ast.parse(_magics()(source))
+
+
+def python_of(source: str) -> str:
+    """A code cell as plain Python, its magics turned into calls."""
+    with _parsing, contextlib.suppress(SyntaxError, ValueError):
+        ast.parse(source)
+        return source
+    return _magics()(source)
 
 
 @cache
@@ -459,15 +477,6 @@ def defined_in(source: str) -> set[str]:
 def write(notebook: NotebookNode) -> str:
     """The notebook as text: sorted keys, one space of indent, a final newline."""
     return nbformat.writes(notebook, version=4, indent=1, sort_keys=True) + "\n"
-
-
-def python_of(source: str) -> str:
-    """A cell's source as plain Python, its magics translated as IPython does."""
-    try:
-        compile(source, "<cell>", "exec", flags=ast.PyCF_ONLY_AST)
-    except SyntaxError:
-        return TransformerManager().transform_cell(source)
-    return source  # most cells; translating takes longer than trying
 
 
 def title_of(notebook: NotebookNode) -> str:

@@ -20,7 +20,7 @@ import symtable
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from autograder.notebooks import python_of
+from autograder.notebooks import parse, python_of
 
 # What reaches names without naming them.
 _ANY_NAME = frozenset({"eval", "exec", "globals", "locals", "vars", "get_ipython"})
@@ -94,7 +94,7 @@ def names_of(source: str) -> Names | None:
     source = _HARMLESS.sub(r"\1pass", _TIMED.sub("", source))
     try:
         python = python_of(source)
-        tree = ast.parse(python)
+        tree = parse(python)
         table = symtable.symtable(python, "<cell>", "exec")
     except (SyntaxError, ValueError):
         return Names()

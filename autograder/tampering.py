@@ -13,7 +13,7 @@ import ast
 import functools
 from collections.abc import Iterable
 
-from autograder.notebooks import python_of
+from autograder.notebooks import parse
 
 _MODULES = {
     "__future__",
@@ -95,7 +95,7 @@ def reaches(sources: Iterable[str]) -> bool:
 @functools.lru_cache(maxsize=5000)
 def _reaches(source: str) -> bool:
     try:
-        tree = ast.parse(python_of(source))
+        tree = parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False  # it does not run either
     return any(_is_reaching(node) for node in ast.walk(tree))

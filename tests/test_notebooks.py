@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -223,3 +224,17 @@ def test_real_chapters_are_well_formed() -> None:
     assert [chapter.name for chapter in found][:1] == ["01_attention"]
     for chapter in found:
         notebooks.check_points(notebooks.read_source(chapter.source), chapter.source)
+
+
+def test_several_threads_may_parse_at_once() -> None:
+    """Python 3.11's parser raises SystemError where two threads parse large texts."""
+    sources = [
+        "\n".join(f"x{i} = [[{i}, (a + b) * {i}], {{'k': f(x={j})}}]" for i in range(300))
+        for j in range(4)
+    ]
+    with ThreadPoolExecutor(4) as pool:
+        trees = list(pool.map(notebooks.parse, sources * 10))
+    assert all(len(tree.body) == 300 for tree in trees)
+    assert len(notebooks.parse("%time x = 1\n!ls").body) == 2
+    assert notebooks.python_of("x = 1") == "x = 1"
+    assert "get_ipython()" in notebooks.python_of("%time x = 1")
