@@ -29,6 +29,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -64,6 +65,7 @@ class Server:
         self.received = b""
         self.descriptors: list[int] = []
         self.base = _anonymous(os.getpid())
+        self.next_look = 0.0
 
     def serve(self) -> None:
         """Serves until the grading process hangs up, then ends whatever still runs."""
@@ -240,6 +242,9 @@ class Server:
 
     def _look(self) -> None:
         """Ends submissions whose processes together take more memory than they may."""
+        if time.monotonic() < self.next_look:
+            return
+        self.next_look = time.monotonic() + _LOOK_EVERY
         for running in self.running.values():
             if running.reason:
                 continue
