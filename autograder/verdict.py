@@ -127,8 +127,8 @@ class Verdict:
             body = "<br>".join(html.escape(line) for line in block)
             if title == "In your code" or title == "It printed":
                 body = (
-                    '<pre style="margin:.2em 0;background:transparent;color:inherit;'
-                    f'white-space:pre-wrap">{html.escape(chr(10).join(block))}</pre>'
+                    '<pre style="margin:.2em 0;padding:0;border:0;background:transparent;'
+                    f'color:inherit;white-space:pre-wrap">{html.escape(chr(10).join(block))}</pre>'
                 )
             head = f"<b>{html.escape(title)}</b>" if title else ""
             separator = ": " if title and len(block) == 1 else "<br>" if title and body else ""
