@@ -163,6 +163,8 @@ def bubblewrap(view: View) -> list[str]:
     command += ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     command += ["--unshare-cgroup-try"]
     command += ["--cap-add", "ALL"] if os.geteuid() == 0 else ["--unshare-user"]
+    # First, for a course may lie beneath it.
+    command += ["--tmpfs", TEMPORARY]
     for path in _folders_above(view.readable):
         # Else they are for root's eyes alone, and no submission runs as root.
         command += ["--perms", "0755", "--dir", path]
@@ -181,7 +183,7 @@ def bubblewrap(view: View) -> list[str]:
         if os.path.isdir(path):
             command += ["--remount-ro", path]
     command += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
-    return [*command, "--tmpfs", TEMPORARY, "--chdir", TEMPORARY, "--remount-ro", "/", "--"]
+    return [*command, "--chdir", TEMPORARY, "--remount-ro", "/", "--"]
 
 
 def _folders_above(paths: Iterable[str]) -> list[str]:
@@ -283,6 +285,13 @@ def furnish(cell: Cell, files: dict[str, bytes], user: int | None) -> None:
         OSError: the kernel refuses.
     """
     _mount(None, "/", None, _REC | _PRIVATE)
+    view, apart = cell.view, not cell.has("bubblewrap")
+    beneath = [path for path in view.readable if _beneath(path, TEMPORARY)]
+    held = {
+        path: os.open(path, os.O_PATH)
+        for path in (*beneath, *(view.kept if apart else ()))
+        if os.path.exists(path)
+    }
     size = f"size={cell.bounds.files},nr_inodes=20000,mode=0755"
     _mount("tmpfs", TEMPORARY, "tmpfs", _NOSUID | _NODEV, size)
     shared = f"{TEMPORARY}/.shm"
@@ -295,15 +304,36 @@ def furnish(cell: Cell, files: dict[str, bytes], user: int | None) -> None:
     if os.path.isdir("/dev/shm"):
         # Counted within the same bound.
         _mount(shared, "/dev/shm", None, _BIND)
+    for path in beneath:
+        if path in held:
+            _bring_back(held[path], path)
+    for folder in (*(view.covered if apart else ()), *view.late):
+        if os.path.isdir(folder):
+            _mount("tmpfs", folder, "tmpfs", _NOSUID | _NODEV, "size=64k,mode=0755")
+            for path, fd in held.items():
+                if path != folder and _beneath(path, folder):
+                    _bring_back(fd, path)
+            _mount(None, folder, None, _REMOUNT | _BIND | _RDONLY | _NOSUID | _NODEV)
+    for fd in held.values():
+        os.close(fd)
     try:
         _mount("proc", "/proc", "proc", _NOSUID | _NODEV | _NOEXEC)
     except OSError:
         # A container may forbid it. Better none than one that shows the other processes.
         _mount("tmpfs", "/proc", "tmpfs", _RDONLY, "size=4k")
-    for path in (*cell.view.covered, *cell.view.late):
-        if os.path.isdir(path) and (path in cell.view.late or not cell.has("bubblewrap")):
-            _mount("tmpfs", path, "tmpfs", _RDONLY, "size=4k")
     os.chdir(WORK)
+
+
+def _bring_back(fd: int, path: str) -> None:
+    """Puts what was at a path before a mount hid it there again, to be read only."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    source = f"/proc/self/fd/{fd}"
+    if os.path.isdir(source):
+        os.makedirs(path, exist_ok=True)
+    else:
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))
+    _mount(source, path, None, _BIND | _REC)
+    _mount(None, path, None, _REMOUNT | _BIND | _RDONLY | _NOSUID | _NODEV)
 
 
 def lay_out(files: dict[str, bytes], folder: str) -> None:

@@ -175,6 +175,7 @@ class Server:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             os.setsid()
+            os.umask(0o022)
             with os.fdopen(os.dup(job), "rb") as file:
                 work = json.load(file)
             files = {name: base64.b64decode(data) for name, data in work["files"].items()}
