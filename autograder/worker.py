@@ -21,6 +21,7 @@ import builtins
 import contextlib
 import dataclasses
 import functools
+import gc
 import getpass
 import importlib
 import io
@@ -432,12 +433,17 @@ def _run_cell(shell: Shell, recorder: Recorder, source: str, seconds: float) -> 
         try:
             result = shell.run_cell(source, store_history=True)
             failed = not result.success
+            starved = isinstance(result.error_in_exec, MemoryError)
+            del result
         except BaseException as error:  # nothing that a cell does may end the notebook
-            failed = True
+            failed, starved = True, isinstance(error, MemoryError)
             recorder.error(type(error).__name__, _text_of(error), [])
-    for name in ("last_exc", "last_type", "last_value", "last_traceback"):
-        # The frames of an error keep what they hold, all of the memory perhaps.
-        vars(sys).pop(name, None)
+    if starved:
+        # The frames of the error hold the memory that the next cell needs.
+        for name in ("last_exc", "last_type", "last_value", "last_traceback"):
+            vars(sys).pop(name, None)
+        shell.last_execution_result = shell.InteractiveTB.tb = None
+        gc.collect()
     if limit.reached:
         text = f"The cell did not end within {seconds:g} seconds."
         recorder.outputs = [o for o in recorder.outputs if o["output_type"] != "error"]
