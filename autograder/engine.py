@@ -38,7 +38,7 @@ from nbformat import NotebookNode
 from autograder import exercise as exercises
 from autograder import harmless, isolation, runner
 from autograder.outcomes import MAX_BYTES as MAX_OUTCOMES
-from autograder.sandbox import TEMPORARY, Bounds, bubblewrap, missing
+from autograder.sandbox import HOME, TEMPORARY, Bounds, bubblewrap, missing
 from autograder.worker import (
     CELL,
     END,
@@ -462,9 +462,9 @@ def environment() -> dict[str, str]:
         kept["PYTHONUSERBASE"] = site.getuserbase()
     return {
         **kept,
-        "HOME": f"{TEMPORARY}/home",
+        "HOME": HOME,
         "USER": "learner",
-        "TMPDIR": TEMPORARY,
+        "TMPDIR": HOME,
         "WORKBOOK_BUDGET": "smoke",
         "WORKBOOK_GRADING": "1",
         "WORKBOOK_STATIC": "1",

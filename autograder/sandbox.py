@@ -48,6 +48,7 @@ PROTECTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
 TEMPORARY = "/tmp"
 # Where a submission works, where it has namespaces.
 WORK = f"{TEMPORARY}/work"
+HOME = f"{TEMPORARY}/home"
 
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _SETTINGS = (
@@ -86,7 +87,7 @@ class View:
 
     Attributes:
         readable: files and folders.
-        covered: folders beneath those whose content is not there.
+        covered: files and folders beneath those whose content is not there.
         kept: files in the covered folders that are there all the same.
         late: folders that the server still reads, and no submission.
     """
@@ -176,6 +177,8 @@ def bubblewrap(view: View) -> list[str]:
     for path in view.covered:
         if os.path.isdir(path):
             command += ["--tmpfs", path]
+        elif os.path.isfile(path):
+            command += ["--ro-bind", "/dev/null", path]
     for path in view.kept:
         if os.path.exists(path):
             command += ["--ro-bind", path, path]
@@ -295,11 +298,11 @@ def furnish(cell: Cell, files: dict[str, bytes], user: int | None) -> None:
     size = f"size={cell.bounds.files},nr_inodes=20000,mode=0755"
     _mount("tmpfs", TEMPORARY, "tmpfs", _NOSUID | _NODEV, size)
     shared = f"{TEMPORARY}/.shm"
-    for folder in (WORK, f"{TEMPORARY}/home", shared):
+    for folder in (WORK, HOME, shared):
         os.mkdir(folder)
     lay_out(files, WORK)
     if user is not None:
-        for path in (TEMPORARY, WORK, f"{TEMPORARY}/home", shared, *_files_in(WORK)):
+        for path in (TEMPORARY, WORK, HOME, shared, *_files_in(WORK)):
             os.chown(path, user, user)
     if os.path.isdir("/dev/shm"):
         # Counted within the same bound.
@@ -392,8 +395,12 @@ def shut(cell: Cell, seconds: float, user: int | None, work: str, alone: bool = 
 def _writable(cell: Cell, work: str) -> list[str]:
     if not cell.has("namespaces"):
         return [work]
+    places = [TEMPORARY]
+    if any(_beneath(path, TEMPORARY) for path in cell.view.readable):
+        # What lies there of the course stays as it is.
+        places = [WORK, HOME, f"{TEMPORARY}/.shm"]
     # Its own processes may be looked at: multiprocessing and psutil do.
-    return [TEMPORARY, "/dev/shm", "/proc"]
+    return [*places, "/dev/shm", "/proc"]
 
 
 def _limit(bounds: Bounds, seconds: float) -> None:

@@ -194,7 +194,7 @@ class Server:
                 sandbox.lay_out(files, where)
                 os.chdir(where)
                 os.environ["TMPDIR"] = os.environ["HOME"] = folder
-                tempfile.tempdir = None  # chosen anew when it is asked for
+            tempfile.tempdir = None  # chosen anew when it is asked for
             alone = bool(work["without"])
             sandbox.shut(self.cell, seconds, user, folder or where, alone)
             worker.run(work, worker.Channel(3).send)
