@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -210,7 +211,7 @@ def grade_command(
         limits = Limits.of(settings(course_root(root))).but(
             {name: value for name, value in given.items() if value is not None}, memory
         )
-        with _engine(cluster, trust, limits) as engine:
+        with _workers(cluster, trust, limits.bounds) as engine:
             grades = grade(
                 submitted,
                 to,
@@ -221,6 +222,7 @@ def grade_command(
                 engine=engine,
                 limits=limits,
                 again=again,
+                trust=trust,
             )
     except (EngineError, GradingError, PackError, SourceError) as error:
         _stop(str(error))
@@ -238,14 +240,13 @@ def grade_command(
         _err.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
-def _engine(cluster: str | None, trust: bool, limits: Any) -> Any:
-    from autograder.engine import ForkEngine
-
+def _workers(cluster: str | None, trust: bool, bounds: Any) -> AbstractContextManager[Any]:
+    """The engine of a cluster, None where this machine is to run the submissions."""
     if cluster is None:
-        return ForkEngine(trust, limits.bounds)
+        return nullcontext()
     from autograder.cluster import ClusterEngine
 
-    return ClusterEngine(cluster, trust, limits.bounds)
+    return ClusterEngine(cluster, trust, bounds)
 
 
 @app.command("doctor")

@@ -12,7 +12,6 @@ runs again elsewhere.
 
 from __future__ import annotations
 
-import atexit
 import base64
 import functools
 import hashlib
@@ -419,7 +418,6 @@ def _local(trust: bool, bounds: str, threads: int) -> tuple[ForkEngine, ThreadPo
     The fork servers that the pool's threads start end with them, so these stay to the end.
     """
     engine = ForkEngine(trust, Bounds(**json.loads(bounds)))
-    atexit.register(engine.close)
     return engine, ThreadPoolExecutor(max_workers=threads, thread_name_prefix="submission")
 
 

@@ -26,6 +26,7 @@ import sys
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -195,7 +196,8 @@ class Engine(Protocol):
 class ForkEngine:
     """Runs every submission in a child of a warm fork server, shut in as the machine allows.
 
-    Use it as a context manager, or call :meth:`close`: servers stay until then.
+    Use it as a context manager, or call :meth:`close`: servers stay until then, at the latest
+    until nobody holds the engine any more.
 
     Args:
         trust: whether to run submissions that cannot be shut in.
@@ -217,6 +219,7 @@ class ForkEngine:
         self._closed = False
         # A server ends with the thread that started it, so one thread starts them all.
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starts-servers")
+        self._end = weakref.finalize(self, _close, self._servers, self._starter)
 
     def __enter__(self) -> ForkEngine:
         return self
@@ -228,10 +231,7 @@ class ForkEngine:
         """Ends the servers, and with them whatever they still run."""
         with self._lock:
             self._closed = True
-            for server in self._servers.values():
-                server.close()
-            self._servers.clear()
-        self._starter.shutdown()
+            self._end()
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -282,6 +282,13 @@ class ForkEngine:
                 self._servers[job.assignment] = server
             server.busy += 1
             return server
+
+
+def _close(servers: dict[str, _Server], starter: ThreadPoolExecutor) -> None:
+    for server in servers.values():
+        server.close()
+    servers.clear()
+    starter.shutdown()
 
 
 class _ServerDied(Exception):

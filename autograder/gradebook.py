@@ -9,20 +9,20 @@ import json
 import logging
 import os
 import sqlite3
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nbgrader.utils import compute_checksum, determine_grade
+from nbgrader.utils import compute_checksum, determine_grade, parse_utc
 from sqlalchemy import text
 from traitlets.config import Config
 
 from autograder import notebooks, release
 from autograder.assignment import Assignment, GradingError, load_assignment, load_pack
 from autograder.feedback import Pages
-from autograder.marking import Graded, keep
+from autograder.files import keep
+from autograder.marking import Graded
 from autograder.notebooks import Chapter, SourceError
 
 # Inside the folder of a class: what earlier runs gave, by hash.
@@ -40,11 +40,11 @@ class Submission:
 
 @dataclass(frozen=True)
 class Gradebook:
-    """A folder with nbgrader's gradebook, and the one writer of it.
+    """A folder with nbgrader's gradebook; :class:`Writer` writes into it.
 
     Attributes:
         folder: gets ``gradebook.db``, ``autograded/`` and ``feedback/``.
-        work: inside it; holds the course's copy and the executed submissions while grading.
+        work: inside it; holds the course's copy while grading.
         root: the course, whose nbgrader settings hold (late penalties, for one).
     """
 
@@ -99,16 +99,9 @@ class Gradebook:
         if new:
             os.replace(place, path)
 
-    def writer(self, assignments: Mapping[str, Assignment]) -> Writer:
-        """What writes results into the gradebook, one after the other."""
-        return Writer(self, assignments)
-
     def settings(self) -> Config:
         """The course's nbgrader settings, without those that name a place or narrow a choice."""
-        config = notebooks.settings(self.root)
-        for name in list(config.CourseDirectory):
-            if name not in ("course_id", "ignore", "groupshared"):
-                del config.CourseDirectory[name]
+        config = notebooks.settings(self.root, places=False)
         config.CourseDirectory.root = str(self.folder)
         config.CourseDirectory.db_url = self.database
         return config
@@ -234,7 +227,6 @@ class Writer:
     def _enter(self, entry: _Entry) -> None:
         """Does to the tables what nbgrader's Autograde and SaveAutoGrades do."""
         from nbgrader import api
-        from nbgrader.utils import parse_utc
 
         known = self._known[entry.submission.assignment]
         notebook_id = known.notebook_of(self._db, entry.submission.student)
@@ -280,9 +272,7 @@ class Writer:
                 "db_url": self._book.database,
             }
         }
-        # nbgrader finds a course's own plugins beside its settings.
-        if str(self._book.root) not in sys.path:
-            sys.path.append(str(self._book.root))
+        notebooks.find_plugins(self._book.root)
         with release.kept_log() as (log, _), release.tools_on_path():
             try:
                 rules = AssignLatePenalties(config=self._config, log=log)
@@ -356,7 +346,6 @@ class _Known:
     def __init__(self, db: Any, name: str) -> None:
         from nbgrader import api
 
-        self._name = name
         assignment = db.query(api.Assignment).filter(api.Assignment.name == name).one()
         notebook = next(book for book in assignment.notebooks if book.name == name)
         self._assignment_id, self._notebook_id = assignment.id, notebook.id
@@ -385,7 +374,6 @@ class _Known:
         ):
             self.scores.setdefault(student, {})[cell] = auto
             self.by_hand.setdefault(student, []).append((cell, manual, extra))
-        self.students = {row[0] for row in db.execute(text("SELECT id FROM student"))}
         self.made_from, self.written = {}, {}
         for student, made_from, scores in db.execute(text(_MADE), {"name": name}):
             self.made_from[student], self.written[student] = made_from, json.loads(scores)
@@ -479,8 +467,6 @@ def _ends_with(path: Path, text_: str) -> bool:
 
 def _timestamp(folder: Path) -> str:
     """When a submission was handed in, as its ``timestamp.txt`` says; empty where none does."""
-    from nbgrader.utils import parse_utc
-
     path = folder / "timestamp.txt"
     with contextlib.suppress(OSError, ValueError, OverflowError):
         if path.is_file() and not path.is_symlink() and path.stat().st_size < 200:

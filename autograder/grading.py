@@ -25,8 +25,9 @@ from typing import Any
 from autograder import notebooks, tables
 from autograder.assignment import Assignment, GradingError
 from autograder.engine import Engine, ForkEngine
-from autograder.gradebook import CACHE, Gradebook, Submission
-from autograder.marking import Graded, Limits, grade_submission, keep, sweep
+from autograder.files import keep, sweep
+from autograder.gradebook import CACHE, Gradebook, Submission, Writer
+from autograder.marking import Graded, Limits, grade_submission
 from autograder.nbgrader_plugin import SETTINGS
 from autograder.notebooks import SourceError
 from autograder.tables import Row
@@ -91,6 +92,7 @@ def grade(
 
     Raises:
         GradingError: there is nothing to grade, or nothing to grade it with.
+        EngineError: submissions cannot be run here, or not shut in.
         Stopped: Ctrl-C.
     """
     began = time.monotonic()
@@ -126,7 +128,7 @@ def grade(
         jobs = jobs or getattr(engine, "width", 0) or os.cpu_count() or 1
         found: dict[Submission, _Found] = {}
         with (
-            book.writer(assignments) as writer,
+            Writer(book, assignments) as writer,
             contextlib.closing(_each(entries, run, jobs)) as results,
         ):
             try:

@@ -7,9 +7,7 @@ import copy
 import functools
 import hashlib
 import json
-import os
 import re
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -23,13 +21,13 @@ from autograder import exercise as exercises
 from autograder import notebooks, outcomes, slicing, submission, tampering
 from autograder.assignment import Assignment, Check
 from autograder.engine import Cell, CellResult, Engine, Job, Transcript
+from autograder.files import keep
 from autograder.judge import judge
 from autograder.notebooks import SourceError
 from autograder.sandbox import Bounds
 from autograder.submission import UnreadableSubmission
 from autograder.verdict import Verdict
 
-_UNFINISHED = ".unfinished"
 _RERUNS = 3  # how often a submission is run again without a cell that hung or died
 _LEFT_OUT = "Not run while grading: no exercise needs it.\n"
 _IN_PROCESS = "Checked in-process: this cell's tests ran beside the code that they test."
@@ -169,20 +167,6 @@ def grade_submission(
     if kept and graded.settled:
         keep(kept, graded.to_json())
     return graded
-
-
-def keep(path: Path, text: str) -> None:
-    """Writes a file such that it is there whole or not at all, whenever this process is killed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}{_UNFINISHED}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
-def sweep(folder: Path) -> None:
-    """Removes what :func:`keep` was writing when an earlier process was killed."""
-    for left in folder.rglob(f"*{_UNFINISHED}"):
-        left.unlink(missing_ok=True)
 
 
 def _may_improve(graded: Graded) -> bool:

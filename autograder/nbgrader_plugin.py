@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 import tempfile
-import weakref
 from pathlib import Path
 from typing import Any
 
@@ -75,18 +73,12 @@ def configure_results(
         submitted: the submissions.
         references: a private reference pack; empty: the public ones.
     """
-    chosen = notebooks.settings(root)
-    for name in list(chosen.CourseDirectory):
-        # Whatever names a place or narrows the choice is that folder's own.
-        if name not in ("course_id", "ignore", "groupshared"):
-            del chosen.CourseDirectory[name]
-    config.merge(chosen)
+    config.merge(notebooks.settings(root, places=False))
     config.CourseDirectory.root = str(Path(file).resolve().parent)
     config.CourseDirectory.submitted_directory = submitted
     config.RunAndJudge.root = root
     config.RunAndJudge.references = references
-    if root not in sys.path:
-        sys.path.append(root)  # where the course's own plugins are
+    notebooks.find_plugins(root)
 
 
 class ReadSubmission(NotebookExporter):
@@ -159,22 +151,17 @@ def _grader(
     with tempfile.TemporaryDirectory(prefix="course-") as folder:
         pack = Path(references) if references else None
         assignment = load_course(Path(root), name, Path(folder), pack)
-    engine = ForkEngine(trust, bounds)
-    weakref.finalize(engine, _close, engine._servers)
-    return assignment, engine
-
-
-def _close(servers: dict[str, Any]) -> None:
-    for server in servers.values():
-        server.close()
+    return assignment, ForkEngine(trust, bounds)
 
 
 def _state(root: str, name: str, references: str) -> tuple[float, ...]:
     """When what an assignment is made from was last written."""
-    package = Path(__file__).parent
+    from autograder.exercise import EXERCISES
+    from autograder.pack import path_of
+
     paths = [
-        *sorted((Path(root) / "solutions" / name).rglob("*")),
-        Path(references) if references else package / "references" / f"{name}.safetensors",
-        package / "exercises" / f"{name}.py",
+        *sorted(notebooks.Chapter(Path(root), name).source.parent.rglob("*")),
+        Path(references) if references else path_of(name),
+        EXERCISES / f"{name}.py",
     ]
     return tuple(path.stat().st_mtime for path in paths if path.is_file())

@@ -10,6 +10,7 @@ import ast
 import contextlib
 import copy
 import re
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +24,7 @@ from nbformat import NotebookNode
 from traitlets.config import Config, PyFileConfigLoader
 
 CONFIG_NAME = "nbgrader_config.py"
+_NO_PLACES = {"course_id", "ignore", "groupshared"}  # of its settings of a course's folder
 
 # Written out instead of taken from the running kernel: a notebook must not change with the
 # Python version of whoever released it.
@@ -127,17 +129,33 @@ def chapters(root: Path | str | None = None, names: Iterable[str] | None = None)
     return [known[name] for name in names]
 
 
-def settings(root: Path | str) -> Config:
-    """What the course asks of nbgrader: ``default_config`` and then its ``nbgrader_config.py``."""
+def settings(root: Path | str, places: bool = True) -> Config:
+    """What the course asks of nbgrader: ``default_config`` and then its ``nbgrader_config.py``.
+
+    Args:
+        root: the course.
+        places: whether to keep those that name a folder or narrow the choice of submissions.
+
+    Raises:
+        SourceError: the file does not load.
+    """
     config = default_config()
     path = Path(root) / CONFIG_NAME
     if not path.is_file():
         return config
     try:
         config.merge(PyFileConfigLoader(path.name, path=str(path.parent)).load_config())
+        for name in () if places else set(config.CourseDirectory) - _NO_PLACES:
+            del config.CourseDirectory[name]
         return config
     except Exception as error:
         raise SourceError(f"{path} does not load: {type(error).__name__}: {error}") from error
+
+
+def find_plugins(root: Path | str) -> None:
+    """Lets a course's own nbgrader plugins be found beside its settings, as nbgrader does."""
+    if str(root) not in sys.path:
+        sys.path.append(str(root))
 
 
 def imported_modules(notebook: NotebookNode) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 from autograder import exercise as exercises
 from autograder import pack as packs
 from autograder.exercise import Exercise, Misconception
+from autograder.files import keep
 from autograder.judge import difference_of, judge
 from autograder.outcomes import Failure, Outcome
 from autograder.pack import CaseInfo, KnownError, Pack, References
@@ -107,13 +106,9 @@ def write(pack: Pack, path: Path) -> bool:
     data = pack.to_bytes()
     if path.is_file() and path.read_bytes() == data:
         return False
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(data)
-        os.replace(unfinished, path)
+        keep(path, data)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise RecordError(
             f"The pack cannot be written to {path} ({error.strerror}). "
             "Name another place with --to."

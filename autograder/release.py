@@ -30,6 +30,7 @@ from nbformat import NotebookNode
 from traitlets.config import Config
 
 from autograder import notebooks
+from autograder.files import keep
 from autograder.markdown import Bibliography, plain
 from autograder.notebooks import Chapter, SourceError
 
@@ -316,7 +317,7 @@ def _settle(
             continue
         out.changed.append(path)
         if not check:
-            _write(path, content)
+            keep(path, content)
     for path in _strays(root, set(wanted), chosen, every):
         name = path.relative_to(root)
         text = path.read_bytes()
@@ -367,16 +368,6 @@ def _difference(name: str, old: bytes, new: bytes) -> list[str]:
         f"from source/{name}",
     )
     return [line if line.endswith("\n") else f"{line}\n" for line in lines]
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 # --- ready-made blocks ----------------------------------------------------------------------

@@ -115,7 +115,7 @@ class View:
             path = waiting.pop()
             if path in hidden:
                 continue
-            if any(other.startswith(path.rstrip("/") + "/") for other in hidden):
+            if any(_beneath(other, path) for other in hidden):
                 with contextlib.suppress(OSError):
                     waiting += [os.path.join(path, name) for name in os.listdir(path)]
             else:
@@ -222,7 +222,7 @@ class Bounds:
 
 
 @dataclass
-class Cell:
+class Enclosure:
     """How one submission is shut in: prepared once by the server, used by each child.
 
     Attributes:
@@ -251,7 +251,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 if sys.platform == "linux":
     _libc.syscall.restype = ctypes.c_long
 _NEWNS, _NEWUTS, _NEWIPC, _NEWUSER = 0x00020000, 0x04000000, 0x08000000, 0x10000000
-_NEWPID, _NEWNET, _NEWCGROUP = 0x20000000, 0x40000000, 0x02000000
+_NEWPID, _NEWNET = 0x20000000, 0x40000000
 _RDONLY, _NOSUID, _NODEV, _NOEXEC = 1, 2, 4, 8
 _REMOUNT, _BIND, _REC, _PRIVATE = 0x20, 0x1000, 0x4000, 0x40000
 
@@ -276,11 +276,11 @@ def unshare() -> None:
     _write("/proc/self/gid_map", f"{gid} {gid} 1")
 
 
-def furnish(cell: Cell, files: dict[str, bytes], user: int | None) -> None:
+def furnish(enclosure: Enclosure, files: dict[str, bytes], user: int | None) -> None:
     """Lays out the mounts of a fresh mount namespace, and goes to the working folder.
 
     Args:
-        cell: what may be seen and used.
+        enclosure: what may be seen and used.
         files: the assignment's own files, by name.
         user: the id of the user that the files are for, None to leave them as they are.
 
@@ -288,14 +288,14 @@ def furnish(cell: Cell, files: dict[str, bytes], user: int | None) -> None:
         OSError: the kernel refuses.
     """
     _mount(None, "/", None, _REC | _PRIVATE)
-    view, apart = cell.view, not cell.has("bubblewrap")
+    view, apart = enclosure.view, not enclosure.has("bubblewrap")
     beneath = [path for path in view.readable if _beneath(path, TEMPORARY)]
     held = {
         path: os.open(path, os.O_PATH)
         for path in (*beneath, *(view.kept if apart else ()))
         if os.path.exists(path)
     }
-    size = f"size={cell.bounds.files},nr_inodes=20000,mode=0755"
+    size = f"size={enclosure.bounds.files},nr_inodes=20000,mode=0755"
     _mount("tmpfs", TEMPORARY, "tmpfs", _NOSUID | _NODEV, size)
     shared = f"{TEMPORARY}/.shm"
     for folder in (WORK, HOME, shared):
@@ -364,11 +364,13 @@ def user_of(number: int) -> int | None:
 # ---- shutting in -----------------------------------------------------------------------------
 
 
-def shut(cell: Cell, seconds: float, user: int | None, work: str, alone: bool = False) -> None:
+def shut(
+    enclosure: Enclosure, seconds: float, user: int | None, work: str, alone: bool = False
+) -> None:
     """Gives up, for good, whatever a submission has no need of. The last thing before it runs.
 
     Args:
-        cell: which layers, and within what bounds.
+        enclosure: which layers, and within what bounds.
         seconds: of processor time, per process.
         user: whom to become, where this process is root.
         work: the folder that may be written to.
@@ -377,26 +379,26 @@ def shut(cell: Cell, seconds: float, user: int | None, work: str, alone: bool = 
     Raises:
         OSError: the kernel refuses a layer that is asked for.
     """
-    if cell.has("rlimits"):
-        _limit(cell.bounds, seconds)
+    if enclosure.has("rlimits"):
+        _limit(enclosure.bounds, seconds)
     if user is not None:
         os.setgroups([])
         os.setresgid(user, user, user)
         os.setresuid(user, user, user)
-    if set(cell.layers) & {"namespaces", "landlock", "seccomp"}:
+    if set(enclosure.layers) & {"namespaces", "landlock", "seccomp"}:
         _give_up_privileges()
-    if cell.has("landlock"):
-        _landlock(cell.pieces, _writable(cell, work))
-    if cell.has("seccomp"):
-        alone = alone or not cell.has("namespaces")
-        _seccomp(alone, unix=cell.has("bubblewrap"))
+    if enclosure.has("landlock"):
+        _landlock(enclosure.pieces, _writable(enclosure, work))
+    if enclosure.has("seccomp"):
+        alone = alone or not enclosure.has("namespaces")
+        _seccomp(alone, unix=enclosure.has("bubblewrap"))
 
 
-def _writable(cell: Cell, work: str) -> list[str]:
-    if not cell.has("namespaces"):
+def _writable(enclosure: Enclosure, work: str) -> list[str]:
+    if not enclosure.has("namespaces"):
         return [work]
     places = [TEMPORARY]
-    if any(_beneath(path, TEMPORARY) for path in cell.view.readable):
+    if any(_beneath(path, TEMPORARY) for path in enclosure.view.readable):
         # What lies there of the course stays as it is.
         places = [WORK, HOME, f"{TEMPORARY}/.shm"]
     # Its own processes may be looked at: multiprocessing and psutil do.
@@ -444,7 +446,7 @@ def _give_up_privileges() -> None:
     with contextlib.suppress(OSError):
         _prctl(47, 4)  # PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL
     _syscall("capset", header, bytes(24))
-    _prctl(38, 1)  # PR_SET_NO_NEW_PRIVS
+    _prctl(38, 1)  # PR_SET_NO_NEW_PRIVS, which Landlock and seccomp ask for
 
 
 # ---- Landlock --------------------------------------------------------------------------------
@@ -454,20 +456,8 @@ _TRUNCATE, _IOCTL = 1 << 14, 1 << 15
 _ON_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL
 
 
-def landlock_version() -> int:
-    """The version of the kernel's Landlock, 0 where it has none."""
-    if sys.platform != "linux":
-        return 0
-    try:
-        return _syscall("landlock_create_ruleset", None, 0, 1)
-    except OSError:
-        return 0
-
-
 def _landlock(readable: Sequence[str], writable: Sequence[str]) -> None:
-    version = landlock_version()
-    if version < 1:
-        raise OSError(errno.ENOSYS, "the kernel has no Landlock")
+    version = _syscall("landlock_create_ruleset", None, 0, 1)  # fails where there is none
     every = (1 << 13) - 1
     every |= (version >= 2) << 13 | (version >= 3) << 14 | (version >= 5) << 15
     attributes = struct.pack(
@@ -485,7 +475,6 @@ def _landlock(readable: Sequence[str], writable: Sequence[str]) -> None:
         _allow(rules, path, (_READ_FILE | _WRITE_FILE) & every)
     for path in writable:
         _allow(rules, path, every)
-    _prctl(38, 1)
     _syscall("landlock_restrict_self", rules, 0)
     os.close(rules)
 
@@ -656,7 +645,6 @@ def _seccomp(alone: bool, unix: bool) -> None:
     buffer = ctypes.create_string_buffer(code, len(code))
     filters = struct.pack("HxxxxxxP", len(program), ctypes.addressof(buffer))
     program_at = ctypes.create_string_buffer(filters, len(filters))
-    _prctl(38, 1)
     _prctl(22, 2, ctypes.addressof(program_at))  # PR_SET_SECCOMP, a filter
 
 
@@ -717,7 +705,7 @@ def adopt_orphans() -> None:
 # there to prevent.
 
 
-def _attempt(layer: str, cell: Cell) -> str:
+def _attempt(layer: str, enclosure: Enclosure) -> str:
     """Tries a layer in this process, which is spent afterwards; returns what was seen.
 
     Raises:
@@ -732,11 +720,11 @@ def _attempt(layer: str, cell: Cell) -> str:
                 raise SandboxError("what must not be possible inside is possible")
             return "processes, mounts, network and users of its own"
         try:
-            furnish(cell, {}, user_of(0))
-            shut(cell, 10, user_of(0), WORK)
+            furnish(enclosure, {}, user_of(0))
+            shut(enclosure, 10, user_of(0), WORK)
             alone = os.getpid() == 1
             quiet = _refused(_connect)
-            bounded = os.statvfs(TEMPORARY).f_blocks * 4096 <= cell.bounds.files * 2
+            bounded = os.statvfs(TEMPORARY).f_blocks * 4096 <= enclosure.bounds.files * 2
             with open(f"{WORK}/x", "w") as file:
                 file.write("mine")
         except BaseException:
@@ -749,7 +737,7 @@ def _attempt(layer: str, cell: Cell) -> str:
         except MemoryError:
             return "memory, processor time, processes, files"
         raise SandboxError("more memory than allowed can be had")
-    shut(cell, 10, None, TEMPORARY)
+    shut(enclosure, 10, None, TEMPORARY)
     if layer == "landlock":
         if not _refused(lambda: os.listdir("/")) or not os.listdir(sys.prefix):
             raise SandboxError("a file that is not on the list can be read")
@@ -784,7 +772,7 @@ def _try_all(settings: dict[str, Any]) -> list[dict[str, Any]]:
         pid = os.fork()
         if pid == 0:
             try:
-                said = f"1{_attempt(layer, Cell((*around, layer), view))}"
+                said = f"1{_attempt(layer, Enclosure((*around, layer), view))}"
             except (OSError, SandboxError) as error:
                 said = f"0{error}"
             os.write(writer, said.encode())

@@ -54,7 +54,7 @@ class Server:
 
     def __init__(self, control: socket.socket, settings: dict[str, Any]) -> None:
         self.control = control
-        self.cell = sandbox.Cell(
+        self.enclosure = sandbox.Enclosure(
             tuple(settings["layers"]),
             sandbox.View.from_json(settings["view"]),
             sandbox.Bounds(**settings["bounds"]),
@@ -113,22 +113,18 @@ class Server:
         return bool(data)
 
     def _start(self, number: int, seconds: float, descriptors: list[int]) -> None:
-        folder = None
-        user = sandbox.user_of(number) if self.cell.has("namespaces") else None
-        if not self.cell.has("namespaces"):
+        if self.enclosure.has("namespaces"):
+            folder = None
+            pid = self._fork_apart(seconds, descriptors, sandbox.user_of(number))
+        else:
             folder = os.path.join(self.folder, str(number))
             os.makedirs(os.path.join(folder, "work"))
-        if self.cell.has("namespaces"):
-            pid = self._fork_apart(number, seconds, descriptors, user)
-        else:
             pid = os.fork()
             if pid == 0:
-                self._child(seconds, descriptors, user, folder)
+                self._child(seconds, descriptors, None, folder)
         self.running[number] = _Running(number, pid, folder)
 
-    def _fork_apart(
-        self, number: int, seconds: float, descriptors: list[int], user: int | None
-    ) -> int:
+    def _fork_apart(self, seconds: float, descriptors: list[int], user: int | None) -> int:
         """Starts a child in namespaces of its own; returns its process id.
 
         New process namespaces begin with the next child, so a helper makes them and is gone.
@@ -187,7 +183,7 @@ class Server:
             os.set_inheritable(3, False)
             os.closerange(4, 65_536)
             if folder is None:
-                sandbox.furnish(self.cell, files, user)
+                sandbox.furnish(self.enclosure, files, user)
                 where = sandbox.WORK
             else:
                 where = os.path.join(folder, "work")
@@ -196,7 +192,7 @@ class Server:
                 os.environ["TMPDIR"] = os.environ["HOME"] = folder
             tempfile.tempdir = None  # chosen anew when it is asked for
             alone = bool(work["without"])
-            sandbox.shut(self.cell, seconds, user, folder or where, alone)
+            sandbox.shut(self.enclosure, seconds, user, folder or where, alone)
             worker.run(work, worker.Channel(3).send)
             code = 0
         except BaseException as error:
@@ -209,7 +205,7 @@ class Server:
     def _kill(self, running: _Running) -> None:
         # Not waited for yet, so the id is still its own. In a process namespace, everything else
         # in there ends with it.
-        family = [running.pid] if self.cell.has("namespaces") else _family(running.pid)
+        family = [running.pid] if self.enclosure.has("namespaces") else _family(running.pid)
         for pid in family:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
@@ -252,8 +248,8 @@ class Server:
             family = _family(running.pid)
             used = sum(max(_anonymous(pid) - self.base, 0) for pid in family)
             running.peak = max(running.peak, used)
-            bounds = self.cell.bounds
-            if not self.cell.has("rlimits"):
+            bounds = self.enclosure.bounds
+            if not self.enclosure.has("rlimits"):
                 continue
             # A little more than its own limit allows one process: that one gets a MemoryError.
             if used > bounds.memory * 1.1:

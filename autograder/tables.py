@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from rich.table import Table
 
+from autograder.files import keep
 from autograder.verdict import STATUSES, points
 
 
@@ -39,12 +39,12 @@ def write_csv(rows: Iterable[Row], path: Path) -> None:
     writer.writerow(COLUMNS)
     for row in rows:
         writer.writerow([_cell(value) for value in asdict(row).values()])
-    _write(path, text.getvalue())
+    keep(path, text.getvalue())
 
 
 def write_json(rows: Iterable[Row], path: Path) -> None:
     """Writes rows as a JSON list of objects."""
-    _write(path, json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False) + "\n")
+    keep(path, json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False) + "\n")
 
 
 def _cell(value: str | float) -> str:
@@ -52,12 +52,6 @@ def _cell(value: str | float) -> str:
         return points(value)
     # A spreadsheet runs text that begins like a formula, and messages quote learners' code.
     return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def summary(rows: Sequence[Row]) -> Table:
