@@ -30,6 +30,10 @@ from autograder.verdict import Verdict
 
 _RERUNS = 3  # how often a submission is run again without a cell that hung or died
 _LEFT_OUT = "Not run while grading: no exercise needs it.\n"
+_CONFIRMED = (
+    "The notebook reaches further than its exercises need, so this was checked once more, where "
+    "the built-in does not exist and no other process can be started."
+)
 _IN_PROCESS = "Checked in-process: this cell's tests ran beside the code that they test."
 
 
@@ -285,7 +289,7 @@ def _confirm(
             cell = next(cell for cell in cells if notebooks.grade_id(cell) == check.grade_id)
             verdict = _judge_cell(check, cell, cells, transcript)
             if verdict.points < verdicts[check.grade_id].points:
-                verdicts[check.grade_id] = verdict
+                verdicts[check.grade_id] = replace(verdict, note=_CONFIRMED)
 
 
 def _left_out(cells: Sequence[NotebookNode], assignment: Assignment) -> set[str]:

@@ -268,6 +268,17 @@ def test_without_isolation_nothing_runs_unless_trusted(monkeypatch: pytest.Monke
         assert _said(engine, "print('trusted')") == "trusted"
 
 
+def test_grade_refuses_before_it_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "holding", lambda: ("rlimits",))
+    (tmp_path / "submitted" / "ada" / "01_attention").mkdir(parents=True)
+    to = tmp_path / "graded"
+    command = ["grade", str(tmp_path / "submitted"), "--to", str(to), "--root", str(ROOT)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2
+    assert "--trust-submissions" in result.output
+    assert not (to / "gradebook.db").exists()
+
+
 def test_the_doctor_tries_and_advises(monkeypatch: pytest.MonkeyPatch) -> None:
     runner = CliRunner()
     well = runner.invoke(app, ["doctor"])

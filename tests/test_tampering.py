@@ -206,6 +206,7 @@ def test_a_watcher_switched_off_gains_nothing(
     assert _graded(small, engine, BUILT_IN).verdicts[0].points == 0
     graded = _graded(small, engine, source)
     assert graded.verdicts[0].points == 0
+    assert "checked once more" in graded.verdicts[0].note
     assert graded.verdicts[1].status == "passed"
 
 
