@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# What is said of a stub; the class report tells by it who has not begun.
+NOT_WRITTEN = "It is not written yet (NotImplementedError)."
+
 
 class Complaint(Exception):
     """A component cannot be used as the exercise states; the text says why, in one sentence.

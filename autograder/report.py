@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from autograder import similar
+from autograder.complaints import NOT_WRITTEN
 from autograder.tables import COLUMNS, Row
 from autograder.verdict import points
 
@@ -59,7 +60,6 @@ RULES = {
 }
 
 # What the runner says of an exercise that still holds what learners were given.
-_UNWRITTEN = "It is not written yet (NotImplementedError)."
 _WORDS = {"error": "with errors", "timeout": "without end", "killed": "died"}
 _RUN_ENDED = {
     "timeout": "the run was stopped: it took too long",
@@ -437,13 +437,13 @@ def _messages(rows: Sequence[Row]) -> list[Finding]:
     """
 
     def key(row: Row) -> Hashable:
-        if text(row) == _UNWRITTEN:
-            return _UNWRITTEN
+        if text(row) == NOT_WRITTEN:
+            return NOT_WRITTEN
         repeated = counts[row.student, row.message] > 1
         return ("" if repeated else row.exercise, re.sub(r"\d+(?:\.\d+)?", "0", row.message))
 
     def text(row: Row) -> str:
-        return _UNWRITTEN if row.message.endswith(_UNWRITTEN) else row.message
+        return NOT_WRITTEN if row.message.endswith(NOT_WRITTEN) else row.message
 
     counts = Counter((row.student, row.message) for row in rows)
     return _findings(rows, key, text)
@@ -473,7 +473,7 @@ def _trouble(result: Result) -> list[str]:
     errors = [row for row in result.rows if row.status == "error"]
     if len(errors) * 2 >= whole:
         same = {row.message for row in errors}
-        unwritten = sum(row.message.endswith(_UNWRITTEN) for row in errors)
+        unwritten = sum(row.message.endswith(NOT_WRITTEN) for row in errors)
         if unwritten == len(errors):
             what = "nothing" if unwritten == whole else f"{unwritten} of {whole} exercises not"
             reasons.append(f"{what} written yet")

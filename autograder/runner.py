@@ -26,7 +26,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from autograder import exercise as exercises
-from autograder.complaints import CaseTimeout, Complaint
+from autograder.complaints import NOT_WRITTEN, CaseTimeout, Complaint
 from autograder.exercise import Case, Exercise, Returned
 from autograder.inputs import Make, key_of
 from autograder.outcomes import Failure, Outcome, simplify
@@ -281,7 +281,7 @@ def _failure(error: BaseException, subject: Subject) -> Failure:
     if isinstance(error, NotImplementedError) and not str(error):
         return Failure(
             "exception",
-            "It is not written yet (NotImplementedError).",
+            NOT_WRITTEN,
             "Replace the line `raise NotImplementedError()` with your code.",
             lines,
         )
