@@ -24,7 +24,8 @@ from traitlets import Unicode
 
 from autograder import release
 from autograder.collect import folder_name
-from autograder.tables import _cell, _write
+from autograder.files import keep
+from autograder.tables import safe_cell
 from autograder.verdict import points
 
 # What Canvas puts above the students, beside the maxima: which grades are hidden.
@@ -146,7 +147,7 @@ class _LmsExportPlugin(ExportPlugin):
         writer = csv.writer(text, lineterminator="\n")
         for row in self._rows(students, maxima, roster):
             writer.writerow([_safe(value) for value in row])
-        _write(Path(self.to or self.default_to), text.getvalue())
+        keep(Path(self.to or self.default_to), text.getvalue())
         for note in self.notes:
             self.log.warning(note)
 
@@ -573,4 +574,4 @@ def _number(text: str) -> float | None:
 
 def _safe(value: str) -> str:
     """A cell that no spreadsheet runs; a lone dash is Moodle's word for nothing."""
-    return value if value == "-" else _cell(value)
+    return value if value == "-" else safe_cell(value)

@@ -38,7 +38,7 @@ def write_csv(rows: Iterable[Row], path: Path) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for row in rows:
-        writer.writerow([_cell(value) for value in asdict(row).values()])
+        writer.writerow([safe_cell(value) for value in asdict(row).values()])
     keep(path, text.getvalue())
 
 
@@ -47,7 +47,8 @@ def write_json(rows: Iterable[Row], path: Path) -> None:
     keep(path, json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False) + "\n")
 
 
-def _cell(value: str | float) -> str:
+def safe_cell(value: str | float) -> str:
+    """A value as a spreadsheet may read it: a number as people write it, no formula."""
     if not isinstance(value, str):
         return points(value)
     # A spreadsheet runs text that begins like a formula, and messages quote learners' code.

@@ -408,7 +408,7 @@ def test_the_command_writes_the_file_and_says_what_to_look_at(tmp_path: Path) ->
         (["graded", "--format", "moodle", "--roster", "canvas.csv"], "no grading worksheet"),
         (["graded", "--format", "canvas", "--roster", "empty.csv"], "names no students"),
         (["graded", "--format", "canvas", "--roster", "twice.csv"], "more than one column ID"),
-        (["graded", "--format", "canvas", "--to", "graded/x/y.csv"], "Cannot write"),
+        (["graded", "--format", "canvas", "--to", "latin.csv/y.csv"], "Cannot write"),
     ],
 )
 def test_unusable_input_exits_2_with_one_sentence(
