@@ -473,25 +473,30 @@ def _imports_for(code: str, notebook: NotebookNode, chapter: Chapter) -> str:
         if name not in available:
             raise SourceError(
                 f"{chapter.source}: a solution uses {name!r}, which no import line of the "
-                "notebook and no solution cell of an exercise defines. Import it at the top, or "
+                "notebook and no solution cell of an exercise defines. Import it at the top, "
+                f'carry it over ({name} = block("<prefix>/{name}")), or '
                 "define it in the solution cell; workbook/ready/ is made of these alone."
             )
         chosen.add(available[name])
     if not chosen:
         return ""
-    groups: dict[bool, list[str]] = {True: [], False: []}
+    groups: list[list[str]] = [[], [], []]  # the standard library, others, the course's own
     for line in chosen:
-        groups[line.split()[1].split(".")[0] in sys.stdlib_module_names].append(line)
+        package = line.split()[1].split(".")[0]
+        groups[0 if package in sys.stdlib_module_names else 1 + (package == "workbook")].append(
+            line
+        )
     text = [
-        "\n".join(sorted(_joined_imports(lines), key=_import_order))
-        for lines in (groups[True], groups[False])
-        if lines
+        "\n".join(sorted(_joined_imports(lines), key=_import_order)) for lines in groups if lines
     ]
     return "\n\n".join(text) + "\n\n"
 
 
 def _importable(notebook: NotebookNode) -> dict[str, str]:
-    """Name -> the statement that imports it, over the notebook's top-level imports."""
+    """Name -> the statement that imports it, over the notebook's top-level imports.
+
+    ``name = block("prefix/name")`` counts as one: a ready-made block stands on ready-made ones.
+    """
     found: dict[str, str] = {}
     for cell in notebook.cells:
         if cell.cell_type != "code" or "import" not in cell.source:
@@ -501,6 +506,10 @@ def _importable(notebook: NotebookNode) -> dict[str, str]:
         except SyntaxError:
             continue
         for node in body:
+            if exercise := _carried(node):
+                prefix, name = exercise.split("/")
+                found.setdefault(name, f"from workbook.ready.{prefix} import {name}")
+                continue
             if isinstance(node, ast.Import):
                 module = ""
             elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -516,6 +525,17 @@ def _importable(notebook: NotebookNode) -> dict[str, str]:
                 start = f"from {module} import" if module else "import"
                 found.setdefault(name, f"{start} {alias.name}{renamed}")
     return found
+
+
+def _carried(node: ast.stmt) -> str:
+    """The exercise whose component ``name = block("prefix/name")`` carries over, or nothing."""
+    match node:
+        case ast.Assign(
+            targets=[ast.Name(id=name)],
+            value=ast.Call(func=ast.Name(id="block"), args=[ast.Constant(value=str(exercise))]),
+        ) if exercise.endswith(f"/{name}"):
+            return exercise
+    return ""
 
 
 def _joined_imports(lines: list[str]) -> list[str]:

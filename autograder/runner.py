@@ -17,6 +17,7 @@ import traceback
 import types
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,21 @@ class Subject:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.component, name)
+
+    def method(self, name: str, *returns: Returned) -> Subject:
+        """A method of the learner's module, called and checked as the component itself is.
+
+        Raises:
+            Complaint: the module has no such method.
+        """
+        found = getattr(self.component, name, None)
+        if not callable(found):
+            raise Complaint(
+                "method",
+                f"{self.exercise.name} has no method {name}.",
+                f"Write it in the class: def {name}(self, ...).",
+            )
+        return Subject(replace(self.exercise, returns=returns), found)
 
     def _check_arguments(self, arguments: Sequence[Any]) -> None:
         target = self.component
@@ -431,11 +447,7 @@ def remove(names: Sequence[str]) -> None:
     barred = _barred(names)
 
     def gone(*_: Any, **__: Any) -> Any:
-        raise Complaint(
-            "forbidden",
-            f"It uses the built-in {names[0]}, which is what you are asked to write.",
-            "Write the computation out with basic tensor operations.",
-        )
+        raise _built_in(" or ".join(names))
 
     kernels = [
         name.removeprefix("aten::")
@@ -465,12 +477,18 @@ def _watching(exercise: Exercise) -> Iterator[None]:
             yield
     seen = functions.seen + kernels.seen
     if seen:
-        raise Complaint(
-            "forbidden",
-            f"It uses the built-in {exercise.without[0]} "
-            f"(seen: {', '.join(sorted(set(seen)))}), which is what you are asked to write.",
-            "Write the computation out with basic tensor operations.",
-        )
+        used = [
+            name for name in exercise.without if any(w in s for w in _barred([name]) for s in seen)
+        ]
+        raise _built_in(f"{used[0]} (seen: {', '.join(sorted(set(seen)))})")
+
+
+def _built_in(name: str) -> Complaint:
+    return Complaint(
+        "forbidden",
+        f"It uses the built-in {name}, which is what you are asked to write.",
+        "Write the computation out with basic tensor operations.",
+    )
 
 
 @contextlib.contextmanager

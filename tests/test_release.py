@@ -274,6 +274,27 @@ def test_importing_order_is_ruffs(tmp_path: Path) -> None:
     )
 
 
+def test_a_block_that_is_carried_over_becomes_an_import(tmp_path: Path) -> None:
+    source = tiny.chapter()
+    source = source.replace(
+        "import math\n",
+        'import math\nfrom workbook.blocks import block\nsoftmax = block("attention/softmax")\n',
+    )
+    source = source.replace("math.floor(2.7)", "softmax(2.7)")
+    text = releasing.ready_made_source(tiny.course(tmp_path, source), "01_twice")
+    assert text[text.index("from coll") : text.index("__all__")] == (
+        "from collections.abc import Sequence\n\nfrom workbook.ready.attention import softmax\n\n"
+    )
+
+
+@pytest.mark.parametrize("line", ['other = block("attention/softmax")', "softmax = block(2)"])
+def test_only_a_plain_line_carries_a_block_over(tmp_path: Path, line: str) -> None:
+    source = tiny.chapter().replace("import math\n", f"import math\n{line}\n")
+    source = source.replace("math.floor(2.7)", f"{line.split()[0]}(2.7)")
+    with pytest.raises(SourceError, match="carry it over"):
+        releasing.ready_made_source(tiny.course(tmp_path, source), "01_twice")
+
+
 def test_the_database_version_is_nbgraders_own() -> None:
     import nbgrader.api
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import textwrap
@@ -18,8 +19,9 @@ from conftest import SECRET, references, solution
 from torch import nn
 
 from autograder import exercise as exercises
+from autograder.exercise import Exercise, Returned
 from autograder.judge import judge
-from autograder.runner import run
+from autograder.runner import Subject, run
 from autograder.verdict import Verdict
 
 SOFTMAX = "attention/softmax"
@@ -340,3 +342,46 @@ def test_what_torch_loads_at_first_does_not_count_against_a_case() -> None:
     calls, before = done.stdout.split()
     assert int(calls) > 1
     assert before == "True"
+
+
+class _Coder(nn.Module):
+    """A module whose other methods are part of the exercise."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+    def encode(self, x: torch.Tensor) -> Any:
+        return F.softmax(x, -1) if len(x) > 2 else None
+
+    width = 3
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "words"),
+    [
+        ("decode", 1, "Coder has no method decode"),
+        ("width", 1, "Coder has no method width"),
+        ("encode", 2, r"It returned None; expected memory, a tensor of shape \(length\)"),
+        ("encode", 3, r"the built-in softmax \(seen: .*which"),
+    ],
+)
+def test_other_methods_of_a_module_are_called_and_watched_as_forward_is(
+    name: str, argument: int, words: str
+) -> None:
+    memory = Returned("memory", "(length)")
+    asked = Exercise("tiny/Coder", 1, "Coder()", [memory], without=["layer_norm", "softmax"])
+    asked.parameters = lambda: {}
+    asked.chapter = "01_attention"
+
+    @asked.case("a method")
+    def _(build: Any, make: Any) -> Any:
+        return {"memory": make.module(build).method(name, memory)(make.normal(argument))}
+
+    (outcome,) = run(asked, _Coder, SECRET)
+    assert outcome.failure
+    assert re.search(words, outcome.failure.text)
+
+
+def test_a_method_gives_what_it_returns() -> None:
+    subject = Subject(exercises.find(ADDITIVE), solution(ADDITIVE)(2, 3, 4))
+    assert subject.method("extra_repr", Returned("text", type=str))() == ""
