@@ -69,10 +69,16 @@ def _hash(parts: Iterable[str], files: Iterable[Path], root: Path) -> str:
     return digest.hexdigest()[:24]
 
 
-def _code(root: Path) -> list[Path]:
-    """Whatever a notebook's outputs may depend on, apart from its own text."""
+def _code(root: Path, chapter: str = "*") -> list[Path]:
+    """Whatever a notebook's outputs may depend on, apart from its own text.
+
+    Other chapters' checks are nothing to it; all checks where no chapter is named.
+    """
+    grader = root / "autograder"
     files = [path for name in ("workbook", "autograder") for path in (root / name).rglob("*.py")]
-    files += (root / "autograder" / "references").glob("*.safetensors")
+    files = [path for path in files if path.parent != grader / "exercises"]
+    files += (grader / "exercises").glob(f"{chapter}.py")
+    files += (grader / "references").glob(f"{chapter}.safetensors")
     return files + [path for path in (root / "requirements.lock",) if path.is_file()]
 
 
@@ -104,7 +110,9 @@ def execute(chapter: Chapter, budget: str, cache: Path, say: Callable[[str], Non
 
     source = notebooks.read_source(chapter.source)
     key = _hash(
-        [notebooks.write(source), budget], _code(chapter.root) + chapter.assets, chapter.root
+        [notebooks.write(source), budget],
+        _code(chapter.root, chapter.name) + chapter.assets,
+        chapter.root,
     )
     folder = cache / chapter.name
     kept, facts_file = folder / f"{key}.ipynb", folder / f"{key}.json"
