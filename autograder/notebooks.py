@@ -505,3 +505,14 @@ def title_of(notebook: NotebookNode) -> str:
             if found:
                 return found.group(1)
     return ""
+
+
+def carried(node: ast.stmt) -> str:
+    """The exercise whose component ``name = block("prefix/name")`` carries over, or nothing."""
+    match node:
+        case ast.Assign(
+            targets=[ast.Name(id=name)],
+            value=ast.Call(func=ast.Name(id="block"), args=[ast.Constant(value=str(exercise))]),
+        ) if exercise.endswith(f"/{name}"):
+            return exercise
+    return ""

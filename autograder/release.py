@@ -506,7 +506,7 @@ def _importable(notebook: NotebookNode) -> dict[str, str]:
         except SyntaxError:
             continue
         for node in body:
-            if exercise := _carried(node):
+            if exercise := notebooks.carried(node):
                 prefix, name = exercise.split("/")
                 found.setdefault(name, f"from workbook.ready.{prefix} import {name}")
                 continue
@@ -525,17 +525,6 @@ def _importable(notebook: NotebookNode) -> dict[str, str]:
                 start = f"from {module} import" if module else "import"
                 found.setdefault(name, f"{start} {alias.name}{renamed}")
     return found
-
-
-def _carried(node: ast.stmt) -> str:
-    """The exercise whose component ``name = block("prefix/name")`` carries over, or nothing."""
-    match node:
-        case ast.Assign(
-            targets=[ast.Name(id=name)],
-            value=ast.Call(func=ast.Name(id="block"), args=[ast.Constant(value=str(exercise))]),
-        ) if exercise.endswith(f"/{name}"):
-            return exercise
-    return ""
 
 
 def _joined_imports(lines: list[str]) -> list[str]:

@@ -20,7 +20,7 @@ import symtable
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from autograder.notebooks import parse, python_of
+from autograder.notebooks import carried, parse, python_of
 
 # What reaches names without naming them.
 _ANY_NAME = frozenset({"eval", "exec", "globals", "locals", "vars", "get_ipython"})
@@ -124,6 +124,8 @@ def names_of(source: str) -> Names | None:
                 values.add(name)
     # Inside a function, only what is no local name of it.
     changed = set(_changed(tree)) | (set(_changed(tree, inside=True)) & outer)
+    # A block of an earlier chapter is a definition, as if it had been imported.
+    values -= {node.targets[0].id for node in tree.body if carried(node)}
     for names in (bound, values, used):
         names |= changed
     if used & _ANY_NAME or any(

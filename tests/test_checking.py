@@ -106,6 +106,8 @@ def test_in_jupyter_the_verdict_is_rich_and_the_code_is_kept(
         [
             "import math\nimport torch\nimport torch.nn.functional as F\nfrom torch import nn\n"
             "from autograder import check",
+            # The notebook's own use of names that are parameters and locals below.
+            "query = scores = torch.ones(2)\n"
             "EMPTY = 0.0\n\ndef _scores(query, key):\n"
             "    return query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))",
             "def scaled_dot_product_attention(query, key, value, mask=None):\n"

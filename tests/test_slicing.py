@@ -110,6 +110,14 @@ def test_what_a_check_comes_to_through_other_cells_is_kept() -> None:
     assert left_out("a = 1", "b = a + 1", "def f(): return b", "c = 5", "x = f()") == {3}
 
 
+def test_what_uses_a_block_of_an_earlier_chapter_is_left_out_as_what_uses_an_import() -> None:
+    carried = 'from workbook.blocks import block\nsoftmax = block("attention/softmax")'
+    uses = "y = softmax(torch.ones(2))"
+    assert left_out("import torch", carried, uses, check="seen = softmax(torch.ones(1))") == {2}
+    # Something else of that name is a value like any other.
+    assert left_out("softmax = [1]", "y = softmax", check="seen = softmax") == set()
+
+
 @pytest.mark.parametrize(
     ("first", "change"),
     [

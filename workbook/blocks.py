@@ -17,11 +17,14 @@ import inspect
 import linecache
 import os
 import re
+import symtable
 import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from workbook import budget
 
 
 class CannotKeep(Exception):
@@ -104,7 +107,7 @@ def keep(exercise_id: str, component: Any) -> Path | None:
 
 
 def _supplied() -> bool:
-    return bool(os.environ.get("WORKBOOK_GRADING") or os.environ.get("WORKBOOK_STATIC"))
+    return budget.grading() or budget.static()
 
 
 def _split(exercise_id: str) -> tuple[str, str]:
@@ -200,4 +203,15 @@ def _scope(value: Any) -> dict[str, Any]:
 
 
 def _names_in(source: str) -> list[str]:
-    return [node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)]
+    """The global names that a definition refers to: not its parameters and local names."""
+    found: list[str] = []
+    waiting = [symtable.symtable(source, "<block>", "exec")]
+    while waiting:
+        table = waiting.pop()
+        waiting += table.get_children()
+        found += [
+            symbol.get_name()
+            for symbol in table.get_symbols()
+            if symbol.is_referenced() and (table.get_type() == "module" or symbol.is_global())
+        ]
+    return found
