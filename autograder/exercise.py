@@ -27,7 +27,8 @@ class Returned:
 
     def __str__(self) -> str:
         kind = "tensor" if self.type is Tensor else self.type.__name__
-        return f"{self.name}, a {kind}" + (f" of shape {self.shape}" if self.shape else "")
+        article = "an" if kind[0] in "aeiou" else "a"
+        return f"{self.name}, {article} {kind}" + (f" of shape {self.shape}" if self.shape else "")
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,8 @@ class Make:
 
     def fill(self, module: nn.Module, parameters: Mapping[str, Sequence[int]]) -> None:
         """Fills ``module``'s parameters by name; extra ones become 0 (a case reports them)."""
-        own = dict(module.named_parameters())
+        # A matrix that is shared has several names; torch lists it under the first alone.
+        own = dict(module.named_parameters(remove_duplicate=False))
         missing = [name for name in parameters if name not in own]
         if missing:
             raise Complaint(
@@ -112,7 +113,9 @@ class Make:
                 f"The module has no parameter {_names(missing)}. "
                 f"It has {_names(sorted(own)) if own else 'no parameters at all'}; "
                 f"the exercise asks for {_names(list(parameters))}.",
-                "Name the layers as the exercise does, and create them in __init__ as "
+                "Leave bias=True, the default of nn.Linear."
+                if all(name.endswith(".bias") for name in missing)
+                else "Name the layers as the exercise does, and create them in __init__ as "
                 "attributes of self.",
             )
         for name, shape in parameters.items():
@@ -126,6 +129,7 @@ class Make:
                     if found == tuple(shape)[::-1]
                     else "Check the widths of that layer: what goes in, and what comes out?",
                 )
+        asked = {id(own[name]) for name in parameters}
         with torch.no_grad():
             for name, parameter in own.items():
                 if name in parameters:
@@ -133,7 +137,7 @@ class Make:
                     fan_in = parameter.shape[-1] if parameter.ndim > 1 else 1
                     values = self._normal(f"parameter {name}", tuple(parameter.shape))
                     parameter.copy_(torch.from_numpy(values / fan_in**0.5))
-                else:
+                elif id(parameter) not in asked:
                     parameter.zero_()
 
     def gradients(self, of: str, output: Tensor, **inputs: Tensor) -> dict[str, Tensor]:

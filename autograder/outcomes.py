@@ -6,6 +6,7 @@ safetensors with a JSON header, never pickle, so reading them runs nothing.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -83,13 +84,14 @@ def simplify(value: Any) -> Any:
     return Strange(_type_name(value), _shown(value))
 
 
-def flatten(outcomes: Sequence[Outcome], prefix: str, tensors: dict[str, Tensor]) -> list[Any]:
-    """The outcomes as JSON; their tensors go to ``tensors`` under keys with ``prefix``."""
+def flatten(outcomes: Sequence[Outcome], tensors: dict[str, Tensor]) -> list[Any]:
+    """The outcomes as JSON; their tensors go to ``tensors``."""
 
     def store(value: Any) -> Any:
         match value:
             case Tensor():
-                key = f"{prefix}{len(tensors)}"
+                # Named by its content: what many cases or misconceptions give is kept once.
+                key = _digest(value)
                 tensors[key] = value.clone()  # safetensors refuses tensors that share memory
                 return {"tensor": key}
             case OnDevice(tensor, device):
@@ -119,6 +121,12 @@ def flatten(outcomes: Sequence[Outcome], prefix: str, tensors: dict[str, Tensor]
         }
         for outcome in outcomes
     ]
+
+
+def _digest(tensor: Tensor) -> str:
+    kind = f"{tensor.dtype} {tuple(tensor.shape)}".encode()
+    content = tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes()
+    return hashlib.sha256(kind + content).hexdigest()[:12]
 
 
 def restore(flat: Sequence[Any], tensors: Mapping[str, Tensor]) -> list[Outcome]:
@@ -175,7 +183,7 @@ def _said(value: Any, length: int = _MAX_TEXT) -> str:
 def encode(exercise_id: str, outcomes: Sequence[Outcome]) -> bytes:
     """The outcomes of one exercise as bytes."""
     tensors: dict[str, Tensor] = {}
-    header = json.dumps({"exercise": exercise_id, "outcomes": flatten(outcomes, "", tensors)})
+    header = json.dumps({"exercise": exercise_id, "outcomes": flatten(outcomes, tensors)})
     return safetensors.torch.save(tensors, {"outcomes": header})
 
 

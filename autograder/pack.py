@@ -100,12 +100,12 @@ class Pack:
                 exercise_id: {
                     "points": references.points,
                     "cases": [vars(case) for case in references.cases],
-                    "expected": flatten(list(references.expected.values()), "", tensors),
+                    "expected": flatten(list(references.expected.values()), tensors),
                     "known_errors": [
                         {
                             "sentence": known.sentence,
                             "next_step": known.next_step,
-                            "outcomes": flatten(known.outcomes, "", tensors),
+                            "outcomes": flatten(known.outcomes, tensors),
                         }
                         for known in references.known_errors
                     ],

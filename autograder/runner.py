@@ -353,6 +353,11 @@ _HINTS = (
         "A tensor is no single yes or no: ask `is not None` for a missing one, and combine masks "
         "with ~, & and |.",
     ),
+    (
+        r"last dimension with stride 1",
+        "view_as_complex needs the two numbers of a pair side by side in memory: call "
+        ".contiguous() before it.",
+    ),
     (r"view size is not compatible", "Use reshape instead of view: the axes were swapped before."),
     (
         r"call numpy\(\) on Tensor",

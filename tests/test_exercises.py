@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from typing import Any
 
@@ -24,6 +25,11 @@ IDS = [exercise.id for exercise in EXERCISES]
 def verdict_on(exercise: Exercise, component: Any) -> Any:
     """Judged with a private pack: other inputs, hidden cases included."""
     return judge(run(exercise, component, SECRET, hidden=True), references(exercise.id))
+
+
+@functools.cache
+def public_pack(chapter: str) -> Pack:
+    return Pack.load(path_of(chapter))
 
 
 def alternatives(exercise: Exercise) -> list[Any]:
@@ -91,7 +97,7 @@ def test_misconception_loses_points_and_is_named(exercise: Exercise, known: Misc
 def test_misconception_is_named_by_the_public_pack(
     exercise: Exercise, known: Misconception
 ) -> None:
-    pack = Pack.load(path_of(exercise.chapter))
+    pack = public_pack(exercise.chapter)
     outcomes = run(exercise, known.implementation, pack.seed)
     assert judge(outcomes, pack.references(exercise.id)).misconception == known.sentence
 
@@ -121,7 +127,7 @@ def test_wrong_implementation_loses_points_and_gets_no_wrong_name(
     exercise: Exercise, component: Any, words: str
 ) -> None:
     """With the public pack: a learner must not be told that all is well, or another's mistake."""
-    pack = Pack.load(path_of(exercise.chapter))
+    pack = public_pack(exercise.chapter)
     verdict = judge(run(exercise, component, pack.seed), pack.references(exercise.id))
     assert verdict.points < exercise.points
     assert verdict.next_step
@@ -146,7 +152,7 @@ def test_main_exercises_have_five_misconceptions_and_three_alternatives() -> Non
 
 @pytest.mark.parametrize("chapter", exercises.chapters())
 def test_public_pack_is_what_the_solutions_give(chapter: str) -> None:
-    public = Pack.load(path_of(chapter))
+    public = public_pack(chapter)
     assert not public.hidden
     assert stale(fresh_pack(chapter, public.seed, hidden=False), path_of(chapter)) == ""
 
@@ -159,7 +165,7 @@ def test_process_that_runs_learner_code_holds_no_misconception() -> None:
 @pytest.mark.parametrize("exercise", EXERCISES, ids=IDS)
 def test_hard_coded_answers_fail_on_a_private_pack(exercise: Exercise) -> None:
     """Replays, call by call, what the solution gave for the public inputs."""
-    public = Pack.load(path_of(exercise.chapter))
+    public = public_pack(exercise.chapter)
     calls: list[Any] = []
     original = solution(exercise.id)
 

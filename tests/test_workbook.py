@@ -11,10 +11,8 @@ import nbclient
 import nbformat
 import pytest
 import torch
-from torch import nn
 
 from workbook import budget, plots, widgets
-from workbook.training import History, count_parameters, train
 
 
 @pytest.fixture(autouse=True)
@@ -75,85 +73,6 @@ def test_a_seed_repeats_both_kinds_of_random_numbers():
     second = torch.randn(3, generator=budget.seed(5)), torch.randn(3)
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     assert not torch.equal(torch.randn(3, generator=budget.seed(6)), first[0])
-
-
-# Training
-
-
-def line_batch(generator):
-    x = torch.randn(16, 1, generator=generator)
-    return x, 3 * x + 1
-
-
-def squared_error(model, x, y):
-    return ((model(x) - y) ** 2).mean()
-
-
-def fit(steps=60, **options):
-    torch.manual_seed(0)
-    model = nn.Linear(1, 1)
-    return model, train(model, line_batch, squared_error, steps=steps, learning_rate=0.1, **options)
-
-
-def test_training_fits_a_line():
-    model, history = fit(steps=200)
-    assert len(history.loss) == 200
-    assert history.seconds > 0
-    assert history.loss[-1] < 1e-3 < history.loss[0]
-    assert model.weight.item() == pytest.approx(3, abs=0.05)
-    assert not model.training
-
-
-def test_the_same_seed_gives_the_same_curve_and_another_one_does_not():
-    assert fit(seed=1)[1].loss == fit(seed=1)[1].loss
-    assert fit(seed=1)[1].loss != fit(seed=2)[1].loss
-
-
-def test_training_shows_progress_and_keeps_stderr_empty(capfd):
-    fit(title="a line")
-    out, err = capfd.readouterr()
-    assert "a line" in out
-    assert "60/60" in out
-    assert err == ""
-
-
-@pytest.mark.parametrize("variable", ["WORKBOOK_STATIC", "WORKBOOK_GRADING"])
-def test_a_page_that_nobody_watches_gets_one_line(monkeypatch, capfd, variable):
-    monkeypatch.setenv(variable, "1")
-    _, history = fit(title="a line")
-    out, err = capfd.readouterr()
-    assert out.count("\n") == 1
-    assert "\r" not in out
-    assert f"{history.loss[-1]:.3f}" in out
-    assert err == ""
-
-
-def test_a_loss_that_is_not_a_number_stops_training_at_its_step():
-    calls = []
-
-    def breaks_at_three(model, x, y):
-        calls.append(1)
-        return squared_error(model, x, y) * (float("nan") if len(calls) == 3 else 1)
-
-    with pytest.raises(FloatingPointError, match="nan at step 3 of 10"):
-        train(nn.Linear(1, 1), line_batch, breaks_at_three, steps=10)
-
-
-def test_a_loss_with_axes_is_refused_with_its_shape():
-    with pytest.raises(ValueError, match=r"\(16, 1\).*mean"):
-        train(nn.Linear(1, 1), line_batch, lambda model, x, y: (model(x) - y) ** 2, steps=1)
-
-
-def test_smoothing_averages_over_what_has_been_seen():
-    assert History([4.0, 2.0, 0.0, 6.0]).smooth(window=2) == [4.0, 3.0, 1.0, 3.0]
-    assert History([]).smooth() == []
-
-
-def test_only_what_is_trained_is_counted():
-    model = nn.Linear(4, 3)
-    assert count_parameters(model) == 15
-    model.bias.requires_grad_(False)
-    assert count_parameters(model) == 12
 
 
 # Figures

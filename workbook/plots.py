@@ -205,3 +205,48 @@ def lookup(
             arrow((7.2, row), (8.5, middle), weight)
         box(9.3, middle, output, BLUE)
     return fig
+
+
+# Orange below 0, blue above, transparent at 0: signed numbers read on any ground.
+SIGNED = LinearSegmentedColormap.from_list(
+    "signed",
+    [
+        (0.0, (0.8, 0.416, 0.11, 1)),
+        (0.5, (0.8, 0.416, 0.11, 0)),
+        (0.5, (0.18, 0.5, 0.82, 0)),
+        (1.0, (0.18, 0.5, 0.82, 1)),
+    ],
+)
+
+
+def signed_map(
+    ax: Axes,
+    values: torch.Tensor,
+    *,
+    xlabel: str = "",
+    ylabel: str = "",
+    title: str = "",
+    largest: float | None = None,
+) -> None:
+    """Draw a matrix of signed numbers: blue above 0, orange below, nothing at 0 and at -inf.
+
+    ``values`` has the shape (rows, columns). Colors are solid at ``largest``, which is the
+    largest finite absolute value where not given.
+    """
+    values = values.detach().cpu().float()
+    finite = values.isfinite()
+    if largest is None:
+        largest = values[finite].abs().max().item() or 1.0
+    with plt.rc_context(STYLE):
+        ax.grid(False)
+        image = ax.imshow(
+            values.masked_fill(~finite, 0.0),
+            cmap=SIGNED,
+            vmin=-largest,
+            vmax=largest,
+            aspect="auto",
+            interpolation="nearest",
+        )
+        ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
+        bar = ax.figure.colorbar(image, ax=ax, fraction=0.05, pad=0.03)
+        bar.outline.set_edgecolor(INK)

@@ -97,3 +97,80 @@ def _bars(
         told.append(f"{title.replace(chr(10), ', ')}: {', '.join(parts)}")
     axes[0][0].set_ylabel("weight")
     return fig, "Bar charts of softmax weights. " + ". ".join(told) + "."
+
+
+def explore_positions(encoding: torch.Tensor) -> None:
+    """Explore a sinusoidal encoding, (length, d_model): each pair of columns is a clock's hand.
+
+    With a kernel: a slider for the position. Without one: a figure of four positions. Raises
+    ``ValueError`` where there are no pairs of columns, or fewer than two positions.
+    """
+    if encoding.ndim != 2 or encoding.shape[0] < 2 or encoding.shape[1] % 2:
+        raise ValueError(
+            f"The encoding has the shape {tuple(encoding.shape)}. Give a table of positions and "
+            "pairs of columns, for example sinusoidal_encoding(64, 12)."
+        )
+    encoding = encoding.detach().cpu().float()
+    length = encoding.shape[0]
+    if not is_live():
+        plots.show(*_clocks(encoding, sorted({0, 1, length // 4, length // 2})))
+        return
+
+    import ipywidgets  # here, so that the course also runs where it is not installed
+
+    position = ipywidgets.IntSlider(value=0, min=0, max=length - 1, description="position")
+    picture = ipywidgets.HTML()
+
+    def redraw(_change: object = None) -> None:
+        picture.value = plots.draw(*_clocks(encoding, [position.value])).svg
+
+    position.observe(redraw, names="value")
+    redraw()
+    display(ipywidgets.VBox([position, picture]))
+
+
+def _clocks(encoding: torch.Tensor, positions: Sequence[int]) -> tuple[Figure, str]:
+    """Return a figure, and its description: for each position a row of clocks and a curve.
+
+    The curve holds the dot products of the position's row with every row of the encoding.
+    """
+    pairs = encoding.shape[1] // 2
+    fig, (left, right) = plots.figure(
+        2,
+        width=8.4,
+        # As tall as the round clocks leave it, so that each curve is beside its row.
+        height=max(0.4, 8.4 / (pairs + 8.5)) * len(positions) + 0.95,
+        gridspec_kw={"width_ratios": (pairs + 2, 6)},
+    )
+    circle = torch.linspace(0, 2 * torch.pi, 61)
+    products = encoding[list(positions)] @ encoding.T  # (shown positions, length)
+    lowest, highest = products.min(), products.max()
+    for row, position in enumerate(positions):
+        color = plots.COLORS[row % len(plots.COLORS)]
+        for pair in range(pairs):
+            sine, cosine = encoding[position, 2 * pair : 2 * pair + 2].tolist()
+            left.plot(
+                pair + 0.38 * circle.sin(), -row + 0.38 * circle.cos(), color=plots.INK, lw=0.8
+            )
+            # Upward at position 0, then clockwise: the sine goes to the right.
+            left.plot([pair, pair + 0.38 * sine], [-row, -row + 0.38 * cosine], color=color)
+        left.text(-0.6, -row, f"position {position}", ha="right", va="center", color=plots.INK)
+        height = 0.8 * (products[row] - lowest) / (highest - lowest) - 0.4 - row
+        right.plot(height, color=color, linewidth=1.5)
+        right.plot(position, height[position], color=color, marker="o")
+    rows = (0.6 - len(positions), 0.6)
+    left.set(xlim=(-2.6, pairs - 0.4), ylim=rows, aspect="equal")
+    left.set_title("one clock per pair of columns", loc="left", fontsize=10)
+    left.axis("off")
+    right.set(ylim=rows, yticks=[], xlabel="other position")
+    right.set_title("dot product with every position", loc="left", fontsize=10)
+    right.spines["left"].set_visible(False)
+    told = "; ".join(
+        f"position {p} with itself {row[p]:.1f}, on average {row.mean():.1f}"
+        for p, row in zip(positions, products, strict=True)
+    )
+    return fig, (
+        f"A row of {pairs} clocks for each of the positions {', '.join(map(str, positions))}. The "
+        "clocks on the left turn fast, those on the right slowly. Beside them, the dot products of "
+        f"the position's vector with those of all positions, largest at the position: {told}."
+    )
