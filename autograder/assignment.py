@@ -52,7 +52,7 @@ class Assignment:
         checks: the cells that are graded by running them, in order.
         seed, hidden: of the reference pack.
         files: what it ships beside its notebook, by relative path.
-        modules: what its notebook imports.
+        modules: what its notebook imports, and the ready-made blocks of earlier chapters.
         fingerprint: changes whenever the same submission might be graded differently.
     """
 
@@ -118,7 +118,11 @@ def load_assignment(name: str, course: Path, pack: Pack | None) -> Assignment:
         hidden=bool(pack and pack.hidden),
         fingerprint=digest.hexdigest(),
         files=files,
-        modules=tuple(notebooks.imported_modules(source)),
+        # Their folder cannot be listed from inside, so what is not loaded before is not found.
+        modules=(
+            *notebooks.imported_modules(source),
+            *(f"workbook.ready.{prefix}" for prefix in exercises.prefixes_before(name)),
+        ),
     )
 
 

@@ -125,6 +125,11 @@ class Exercise:
             self.known_errors.append(Misconception(sentence, implementation, next_step))
 
 
+def prefixes_before(chapter: str) -> list[str]:
+    """The prefixes of the exercises of earlier chapters: what later ones may build on."""
+    return sorted({item.prefix for item in every() if item.chapter < chapter})
+
+
 class UnknownExercise(KeyError):
     """No exercise has that id; the text names the nearest ones."""
 

@@ -44,13 +44,13 @@ def view(assignment: str) -> View:
     Of the ready-made blocks those of earlier chapters; of this package its code, but no cases, no
     references.
     """
-    earlier = {item.prefix for item in exercises.every() if item.chapter < assignment}
+    earlier = exercises.prefixes_before(assignment)
     ready = _WORKBOOK / "ready"
     return sandbox.python_view(
         packages=[_PACKAGE, _WORKBOOK],
         # The sample class's answers are wrong, but nearly right.
         covered=[_PACKAGE / "references", _PACKAGE / "sample.py", ready],
-        kept=[ready / "__init__.py", *(ready / f"{prefix}.py" for prefix in sorted(earlier))],
+        kept=[ready / "__init__.py", *(ready / f"{prefix}.py" for prefix in earlier)],
         late=[_PACKAGE / "exercises"],
     )
 

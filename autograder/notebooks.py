@@ -165,7 +165,7 @@ def imported_modules(notebook: NotebookNode) -> list[str]:
         if cell.cell_type != "code":
             continue
         try:
-            tree = ast.parse(cell.source)
+            tree = parse(cell.source)
         except SyntaxError:  # magics; what such a cell imports is imported when it runs
             continue
         for node in ast.walk(tree):
