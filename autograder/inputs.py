@@ -200,7 +200,8 @@ class Make:
         # Box-Muller; 1 - u lies in (0, 1], so the logarithm is finite.
         radius = np.sqrt(-2.0 * np.log(1.0 - self._uniform(label + "/radius", shape)))
         angle = 2.0 * np.pi * self._uniform(label + "/angle", shape)
-        return np.round(radius * np.cos(angle) * _GRID) / _GRID
+        # asarray: of no axes, numpy makes a number.
+        return np.asarray(np.round(radius * np.cos(angle) * _GRID) / _GRID)
 
 
 def _names(names: Sequence[str]) -> str:

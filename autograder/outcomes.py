@@ -77,7 +77,9 @@ def simplify(value: Any) -> Any:
         # clone(): what the component does to its result later must not change what was sent.
         local = plain.cpu().resolve_conj().resolve_neg().contiguous().clone()
         return local if value.device.type == "cpu" else OnDevice(local, str(value.device))
-    if value is None or isinstance(value, bool | int | float | str):
+    if isinstance(value, float):
+        return float(value)  # numpy's own are floats too, with another repr
+    if value is None or isinstance(value, bool | int | str):
         return value[:_MAX_TEXT] if isinstance(value, str) else value
     if isinstance(value, list | tuple) and len(value) <= _MAX_LIST:
         return [simplify(item) for item in value]

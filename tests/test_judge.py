@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -20,6 +21,7 @@ from autograder.outcomes import (
     Strange,
     decode,
     encode,
+    simplify,
 )
 from autograder.pack import CaseInfo, KnownError, References
 
@@ -312,6 +314,12 @@ def test_outcomes_survive_the_crossing(
     assert difference_of(sent[0], received[0]) is None
     assert received[0].outputs.keys() == sent[0].outputs.keys()
     assert repr(received[0].outputs) == repr(sent[0].outputs)
+
+
+def test_numbers_of_numpy_cross_as_numbers() -> None:
+    sent = {"a rate": simplify(np.float64(0.1)), "rates": simplify([np.float64(2.5)])}
+    _, received = decode(encode("x/y", [Outcome("a", sent)]))
+    assert received[0].outputs == {"a rate": 0.1, "rates": [2.5]}
 
 
 @FAST

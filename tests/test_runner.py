@@ -20,6 +20,7 @@ from torch import nn
 
 from autograder import exercise as exercises
 from autograder.exercise import Exercise, Returned
+from autograder.inputs import Make
 from autograder.judge import judge
 from autograder.runner import Subject, run
 from autograder.verdict import Verdict
@@ -385,3 +386,11 @@ def test_other_methods_of_a_module_are_called_and_watched_as_forward_is(
 def test_a_method_gives_what_it_returns() -> None:
     subject = Subject(exercises.find(ADDITIVE), solution(ADDITIVE)(2, 3, 4))
     assert subject.method("extra_repr", Returned("text", type=str))() == ""
+
+
+def test_a_loss_without_axes_has_gradients_too() -> None:
+    make = Make(SECRET)
+    x = make.normal(3, grad=True)
+    (gradient,) = make.gradients("loss", x.sum(), x=x).values()
+    assert gradient.shape == x.shape
+    assert len(set(gradient.tolist())) == 1
