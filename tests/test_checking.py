@@ -110,6 +110,7 @@ def test_in_jupyter_the_verdict_is_rich_and_the_code_is_kept(
             "query = scores = torch.ones(2)\n"
             "EMPTY = 0.0\n\ndef _scores(query, key):\n"
             "    return query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))",
+            "@torch.enable_grad()\n"
             "def scaled_dot_product_attention(query, key, value, mask=None):\n"
             "    scores = _scores(query, key)\n"
             "    if mask is not None:\n"

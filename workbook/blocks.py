@@ -199,7 +199,8 @@ def _methods(cls: type) -> list[types.FunctionType]:
 
 def _scope(value: Any) -> dict[str, Any]:
     functions = [value] if isinstance(value, types.FunctionType) else _methods(value)
-    return functions[0].__globals__ if functions else {}
+    # A decorator such as torch.no_grad() puts a function of its own module around it.
+    return inspect.unwrap(functions[0]).__globals__ if functions else {}
 
 
 def _names_in(source: str) -> list[str]:
