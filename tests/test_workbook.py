@@ -149,6 +149,25 @@ def test_an_attention_map_names_labels_that_do_not_fit():
         plots.attention_map(ax, torch.zeros(1, 2, 2), "ab", "xy")
 
 
+def test_a_signed_map_is_blue_above_0_orange_below_and_empty_at_0_and_minus_infinity():
+    _, ax = plots.figure()
+    plots.signed_map(ax, torch.tensor([[2.0, -2.0], [0.0, -torch.inf]]))
+    (image,) = ax.images
+    (blue, orange), (zero, barred) = image.to_rgba(image.get_array())
+    assert blue[2] > blue[0]
+    assert orange[0] > orange[2]
+    assert (blue[3], orange[3]) == (1, 1)
+    assert zero[3] == barred[3] == pytest.approx(0, abs=0.02)
+
+
+@pytest.mark.parametrize("value", [0.0, -torch.inf])
+def test_a_signed_map_of_nothing_is_empty(value):
+    _, ax = plots.figure()
+    plots.signed_map(ax, torch.full((2, 3), value))
+    (image,) = ax.images
+    assert image.to_rgba(image.get_array())[..., 3].max() == pytest.approx(0, abs=0.02)
+
+
 def test_a_lookup_shows_every_text():
     fig = plots.lookup("q", ["k1", "k2"], [0.25, 0.75], ["v1", "v2"], "result")
     texts = {text.get_text() for text in fig.axes[0].texts}
@@ -175,6 +194,37 @@ def test_without_a_kernel_the_explorer_tells_its_figure(capsys):
 def test_one_score_is_refused():
     with pytest.raises(ValueError, match="at least two"):
         widgets.explore_softmax({"a": 1})
+
+
+def clock(length, speeds):
+    """Positions as sines and cosines, (length, 2 * speeds)."""
+    angle = torch.arange(length)[:, None] / torch.tensor(speeds)
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
+
+
+def test_without_a_kernel_positions_are_told_by_their_dot_products(capsys):
+    widgets.explore_positions(clock(8, [1.0, 10.0]))
+    out = capsys.readouterr().out
+    assert "A row of 2 clocks for each of the positions 0, 1, 2, 4." in out
+    # Each clock's hand has length 1, so a position's dot product with itself counts them.
+    assert out.count("with itself 2.0") == 4
+
+
+def test_the_slider_moves_the_clocks(monkeypatch):
+    shown = []
+    monkeypatch.setattr(widgets, "is_live", lambda: True)
+    monkeypatch.setattr(widgets, "display", shown.append)
+    widgets.explore_positions(clock(8, [1.0]))
+    slider, picture = shown[0].children
+    assert "positions 0." in picture.value
+    slider.value = 5
+    assert "positions 5." in picture.value
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (1, 2), (4,)])
+def test_a_table_without_pairs_or_positions_is_refused(shape):
+    with pytest.raises(ValueError, match=r"shape .* sinusoidal_encoding\(64, 12\)"):
+        widgets.explore_positions(torch.zeros(shape))
 
 
 def test_sliders_need_a_kernel_and_somebody_to_move_them(monkeypatch):

@@ -236,11 +236,11 @@ def signed_map(
     values = values.detach().cpu().float()
     finite = values.isfinite()
     if largest is None:
-        largest = values[finite].abs().max().item() or 1.0
+        largest = values.masked_fill(~finite, 0.0).abs().max().item() or 1.0
     with plt.rc_context(STYLE):
         ax.grid(False)
         image = ax.imshow(
-            values.masked_fill(~finite, 0.0),
+            values.masked_fill(~finite, 0.0).numpy(),
             cmap=SIGNED,
             vmin=-largest,
             vmax=largest,
