@@ -82,6 +82,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         port = free.getsockname()[1]
     environment = os.environ | {
         "WORKBOOK_BUDGET": "smoke",
+        # Threads that wait sleep, or a second busy process makes the kernel crawl.
+        "OMP_WAIT_POLICY": "PASSIVE",
         "JUPYTER_CONFIG_DIR": str(folder / "config"),
         "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
         "JUPYTER_DATA_DIR": str(folder / "data"),
@@ -111,7 +113,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         log.close()
 
 
-def wait_for(tab: Any, selector: str, seconds: float = 180) -> None:
+def run_all(tab: Any) -> None:
+    """Asks for "Run All Cells" until a cell has begun: on a busy machine a request can get lost."""
+    begun = '.jp-InputPrompt:text-matches("\\\\[([0-9]+|\\\\*)\\\\]")'
+    for last in (False, False, True):
+        tab.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^Run$")).click()
+        tab.locator(".lm-Menu-itemLabel", has_text=re.compile("^Run All Cells$")).click()
+        with contextlib.nullcontext() if last else contextlib.suppress(AssertionError):
+            wait_for(tab, begun, seconds=60)
+            return
+
+
+def wait_for(tab: Any, selector: str, seconds: float = 300) -> None:
     """Waits until the page holds the element, and confirms what JupyterLab asks meanwhile.
 
     It asks which kernel to start where it has not read the list of kernels yet.
@@ -142,8 +155,7 @@ def test_the_notebook_opens_and_runs(server: str, page: str, tmp_path: Path) -> 
         wait_for(tab, ".jp-Notebook .jp-Cell")
         # Before the kernel answers, "Run All Cells" asks for one instead of running anything.
         wait_for(tab, '.jp-Notebook-ExecutionIndicator[data-status="idle"]')
-        tab.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^Run$")).click()
-        tab.locator(".lm-Menu-itemLabel", has_text=re.compile("^Run All Cells$")).click()
+        run_all(tab)
         for exercise in CHECKED:
             wait_for(tab, f'.verdict-passed:has-text("attention/{exercise}:")')
         wait_for(tab, ".widget-slider")
