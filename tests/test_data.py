@@ -480,6 +480,67 @@ def test_holding_out_nothing_or_everything_is_refused(count):
         data.hold_out(10, count, seed=0)
 
 
+# A real set for sentence classification, in the form of SST-2
+
+
+@pytest.fixture
+def tsv(tmp_path):
+    def write(content: str | bytes) -> Path:
+        path = tmp_path / "dev.tsv"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+def test_sentences_come_with_their_labels(tsv):
+    text = 'sentence\tlabel\nit \'s a "charming" journey . \t1\nn\u00e3o, obrigado\t0\ndull\t12\n'
+    expected = [(1, 'it \'s a "charming" journey .'), (0, "n\u00e3o, obrigado"), (12, "dull")]
+    assert data.sentence_classification(tsv(text)) == expected
+
+
+@pytest.mark.parametrize(
+    "change", [("\n", "\r\n"), ("sentence\t", "\ufeffsentence\t"), ("0\n", "0")]
+)
+def test_the_way_an_editor_saves_it_does_not_matter(tsv, change):
+    text = "sentence\tlabel\nfine\t1\npoor\t0\n"
+    assert data.sentence_classification(tsv(text.replace(*change))) == [(1, "fine"), (0, "poor")]
+
+
+def test_only_a_newline_ends_an_example(tsv):
+    text = "sentence\tlabel\none\u2028line\rand\x0b \t1\n"
+    assert data.sentence_classification(tsv(text)) == [(1, "one\u2028line\rand")]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "line 1: .*sentence<TAB>label"),
+        ("index\tsentence\n0\tfine\n", r"line 1: .*'index\\tsentence'.*dev\.tsv"),
+        ("fine\t1\n", "line 1: the first line must be"),
+        ("sentence\tlabel\n", "no examples"),
+        ("sentence\tlabel\nfine\t1\npoor\n", "line 3: .*'poor'"),
+        ("sentence\tlabel\nfine\t1\n\npoor\t0\n", "line 3: .*''"),
+        ("sentence\tlabel\nfine\tvery\t1\n", "line 2: .*one tab"),
+        ("sentence\tlabel\nfine\tgood\n", "line 2: .*'fine.*good'"),
+        ("sentence\tlabel\nfine\t-1\n", "line 2: .*whole number from 0"),
+        ("sentence\tlabel\nfine\t\u00b2\n", "line 2: .*whole number from 0"),
+        ("sentence\tlabel\n \t1\n", "line 2: a line is a sentence"),
+        (b"sentence\tlabel\nfine\t1\ncaf\xe9\t0\n", "line 3: this is not UTF-8"),
+    ],
+)
+def test_a_file_of_another_form_is_refused_with_its_line(tsv, content, said):
+    path = tsv(content)
+    with pytest.raises(ValueError, match=said) as error:
+        data.sentence_classification(path)
+    assert str(path) in str(error.value)
+
+
+def test_a_file_that_is_not_there_is_said(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.tsv"):
+        data.sentence_classification(tmp_path / "none.tsv")
+
+
 # The package
 
 

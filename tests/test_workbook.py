@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from workbook import budget, plots, widgets
+from workbook.ready.gpt import filter_logits
 
 
 @pytest.fixture(autouse=True)
@@ -249,6 +250,36 @@ def test_sliders_redraw_the_bars(monkeypatch):
     assert "a 0.00, b 1.00" in picture.value
     slider.value = 10.0
     assert "temperature 10" in picture.value
+
+
+def test_without_a_kernel_sampling_is_told_for_five_settings(capsys):
+    widgets.explore_sampling({"a": 2.0, "b": 1.0, "c": 0.0, "d": -1.0}, filter_logits)
+    out = capsys.readouterr().out
+    expected = torch.softmax(torch.tensor([2.0, 1.0, 0.0, -1.0]) / 0.5, dim=-1).tolist()
+    told = ", ".join(f"{t} {p:.2f}" for t, p in zip("abcd", expected, strict=True))
+    assert f"temperature 0.5: {told}" in out
+    assert "top-k 3: a 0.67, b 0.24, c 0.09, d cut" in out
+    assert "top-p 0.8: a 0.73, b 0.27, c cut, d cut" in out
+
+
+def test_sliders_cut_the_distribution(monkeypatch):
+    shown = []
+    monkeypatch.setattr(widgets, "is_live", lambda: True)
+    monkeypatch.setattr(widgets, "display", shown.append)
+    widgets.explore_sampling({"a": 2.0, "b": 1.0, "c": 0.0}, filter_logits)
+    temperature, top_k, top_p, picture = shown[0].children
+    assert "cut" not in picture.value
+    top_k.value = 2
+    assert "c cut" in picture.value
+    top_k.value, top_p.value = 3, 0.6
+    assert "b cut, c cut" in picture.value
+    top_p.value, temperature.value = 1.0, 2.0
+    assert "temperature 2" in picture.value
+
+
+def test_sampling_from_one_token_is_refused():
+    with pytest.raises(ValueError, match="at least two"):
+        widgets.explore_sampling({"a": 1.0}, filter_logits)
 
 
 @pytest.mark.parametrize("static", [True, False])

@@ -16,6 +16,7 @@ import functools
 import gzip
 import hashlib
 import os
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -122,6 +123,46 @@ def python_reference() -> dict[str, str]:
     from pydoc_data.topics import topics
 
     return {title: topics[title].strip() for title in sorted(topics)}
+
+
+def sentence_classification(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
+    """Return the examples of a sentence-classification set as pairs (label, sentence).
+
+    The file is one of tab-separated values as SST-2 has it (Socher et al., 2013, as GLUE gives
+    it out: ``train.tsv`` and ``dev.tsv``): a first line ``sentence<TAB>label``, then one example
+    per line, labels being whole numbers from 0. Quotation marks are text. Spaces around a
+    sentence are taken off.
+
+    Raises:
+        ValueError: the file is not of that form; the text names the line.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"{path}, line {line}: this is not UTF-8. Save the file as UTF-8."
+        ) from None
+    # Newline only: a sentence may hold other characters at which Python would split.
+    first, *lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+    if first.split("\t") != ["sentence", "label"]:
+        raise ValueError(
+            f"{path}, line 1: the first line must be 'sentence<TAB>label', and is {first[:60]!r}. "
+            "(GLUE's own test.tsv has no labels; take dev.tsv.)"
+        )
+    examples = []
+    for number, line in enumerate(lines, start=2):
+        sentence, _, label = line.rpartition("\t")
+        if "\t" in sentence or not sentence.strip() or not re.fullmatch("[0-9]+", label.strip()):
+            raise ValueError(
+                f"{path}, line {number}: a line is a sentence, one tab and a label (a whole number "
+                f"from 0), and this is {line[:60]!r}."
+            )
+        examples.append((int(label), sentence.strip()))
+    if not examples:
+        raise ValueError(f"{path} has no examples after line 1.")
+    return examples
 
 
 def number_names(numbers: Iterable[Any] | torch.Tensor, language: str) -> list[str]:

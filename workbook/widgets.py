@@ -1,7 +1,7 @@
 """Explorers: sliders where a kernel runs, a figure that shows the same where none does."""
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from IPython import get_ipython
@@ -174,3 +174,90 @@ def _clocks(encoding: torch.Tensor, positions: Sequence[int]) -> tuple[Figure, s
         "clocks on the left turn fast, those on the right slowly. Beside them, the dot products of "
         f"the position's vector with those of all positions, largest at the position: {told}."
     )
+
+
+def explore_sampling(
+    logits: Mapping[str, float], filter_logits: Callable[..., torch.Tensor]
+) -> None:
+    """Explore what temperature, top-k and top-p leave of the distribution of ``logits``.
+
+    ``filter_logits(logits, temperature, top_k, top_p)`` is chapter 6's, usually the reader's own.
+    With a kernel: three sliders, and bars that follow. Without one: a figure of four settings.
+    Raises ``ValueError`` for fewer than two tokens.
+    """
+    if len(logits) < 2:
+        raise ValueError("Give at least two tokens, for example {'a': 1.0, 'b': 2.0}.")
+    size = len(logits)
+    if not is_live():
+        settings = [(1.0, size, 1.0), (0.5, size, 1.0), (2.0, size, 1.0)]
+        settings += [(1.0, 3, 1.0), (1.0, size, 0.8)]
+        plots.show(*_sampled(logits, filter_logits, settings))
+        return
+
+    import ipywidgets  # here, so that the course also runs where it is not installed
+
+    temperature = ipywidgets.FloatLogSlider(
+        value=1.0,
+        base=10,
+        min=-1,
+        max=1,
+        step=0.05,
+        description="temperature",
+        readout_format=".2f",
+    )
+    top_k = ipywidgets.IntSlider(value=size, min=1, max=size, description="top-k")
+    top_p = ipywidgets.FloatSlider(value=1.0, min=0.05, max=1.0, step=0.05, description="top-p")
+    picture = ipywidgets.HTML()
+
+    def redraw(_change: object = None) -> None:
+        setting = (temperature.value, top_k.value, top_p.value)
+        picture.value = plots.draw(*_sampled(logits, filter_logits, [setting])).svg
+
+    for control in (temperature, top_k, top_p):
+        control.observe(redraw, names="value")
+    redraw()
+    display(ipywidgets.VBox([temperature, top_k, top_p, picture]))
+
+
+def _sampled(
+    logits: Mapping[str, float],
+    filter_logits: Callable[..., torch.Tensor],
+    settings: Sequence[tuple[float, int, float]],
+) -> tuple[Figure, str]:
+    """Return a figure with bars for each (temperature, top_k, top_p), and its description."""
+    tokens = list(logits)
+    scores = torch.tensor(list(logits.values()), dtype=torch.float64)
+    plain = torch.softmax(scores, dim=-1).tolist()
+    fig, axes = plots.figure(
+        len(settings),
+        width=max(4.5, 1.9 * len(settings)),
+        height=0.24 * len(tokens) + 0.9,
+        sharey=True,
+        squeeze=False,
+    )
+    told = []
+    for ax, (temperature, top_k, top_p) in zip(axes[0], settings, strict=True):
+        left = filter_logits(scores, temperature, top_k, top_p).softmax(dim=-1).tolist()
+        changed = [f"temperature {temperature:.2g}"] if temperature != 1 else []
+        changed += [f"top-k {top_k}"] if top_k < len(tokens) else []
+        changed += [f"top-p {top_p:.2g}"] if top_p < 1 else []
+        title = "\n".join(changed) or "as it is"
+        rows = range(len(tokens))
+        # The outline is the distribution before: what was cut, and what has grown, shows.
+        ax.barh(rows, plain, height=0.8, fill=False, edgecolor=plots.INK, linewidth=0.8)
+        ax.barh(rows, left, height=0.8, color=plots.BLUE)
+        for row, share in enumerate(left):
+            note = f" {share:.2f}" if share else " cut"
+            end = max(share, plain[row])
+            ax.text(end, row, note, va="center", color=plots.INK, fontsize=8)
+        ax.set_yticks(rows, tokens)
+        ax.set_title(title, fontsize=9)
+        ax.set(xlim=(0, 1.25), xticks=[0, 0.5, 1])
+        ax.grid(axis="y", visible=False)
+        parts = (
+            f"{token} {share:.2f}" if share else f"{token} cut"
+            for token, share in zip(tokens, left, strict=True)
+        )
+        told.append(f"{', '.join(changed) or 'as it is'}: {', '.join(parts)}")
+    axes[0][0].invert_yaxis()  # once: the panels share the axis
+    return fig, "Bar charts of the probability of each token. " + ". ".join(told) + "."
