@@ -116,7 +116,8 @@ def draw(mask, make, *rate, special=None, calls=CALLS):
 
 def spread(counts, expected):
     """How much the counts of the calls vary, beside the variance that separate draws give."""
-    ratio = float(counts.double().var()) / expected if expected > 1e-9 else 1.0
+    # Of what hardly ever happens nothing can be told.
+    ratio = float(counts.double().var()) / expected if expected > 0.5 else 1.0
     if ratio < 0.02:
         return "none: the number is the same in every call"
     if ratio < 0.2:
@@ -144,7 +145,9 @@ def all_the_same(results):
     """Whether every call gave the same pattern, though tokens fare differently in it."""
     pattern = results.chosen + 2 * results.masked
     first = pattern[0][results.ordinary]
-    return bool((pattern == pattern[:1]).all() and (first != first[:1]).any())
+    # Not quite the same: now and then a random id is mask_id or the token itself.
+    same = (pattern == pattern[:1]).float().mean() > 0.99
+    return bool(same) and float((first != first.mode().values).float().mean()) > 0.02
 
 
 def compared(results):
@@ -197,12 +200,17 @@ def beside(found, of, wanted):
 def link(found, given, slack=0.1):
     """How the share of ``found`` changes where ``given`` is true: of neighbors, for example."""
     alone, count = float(found.float().mean()), int(given.sum())
-    if not count or alone in (0.0, 1.0):
+    if not count or not 0.03 < alone < 0.97:
         return "none"
     together = float((found & given).sum()) / count
     if together in (0.0, 1.0):
         return "complete"
     return "none" if abs(together - alone) < slack else "some"
+
+
+def often(what):
+    """Whether it happens, and not only where a random id is mask_id by chance."""
+    return bool(what.float().mean() > 0.03)
 
 
 def links(what):
@@ -340,7 +348,7 @@ def _(mask, make):
         return compared(results)
     return {
         "difference between calls": AS_DRAWN,
-        "some inputs are [MASK]": bool(results.masked.any()),
+        "some inputs are [MASK]": often(results.masked),
         "spread of the number of chosen tokens": spread_of_choice(results),
         "spread of the number of chosen tokens in a row": spread(
             results.chosen.sum(dim=-1).flatten(),
@@ -362,7 +370,7 @@ def _(mask, make):
     tokens, alone = ROWS * LENGTH, float(results.masked.float().mean())
     return {
         "difference between calls": AS_DRAWN,
-        "some inputs are [MASK]": bool(results.masked.any()),
+        "some inputs are [MASK]": often(results.masked),
         "spread of the number of [MASK]": spread(
             results.masked.sum(dim=(1, 2)), tokens * alone * (1 - alone)
         ),
@@ -499,20 +507,35 @@ def _(mask, make):
     }
 
 
+def some_calls(mask, make, ids, special):
+    """The inputs and the labels of forty calls, in which mask_id is 4."""
+    generator = new_generator(make)
+    results = [mask(ids.clone(), special.clone(), 4, 50, generator, 0.9) for _ in range(40)]
+    return tuple(zip(*results, strict=True))
+
+
+def shapes(tensors):
+    """The shapes that tensors have, as a text."""
+    return " or ".join(sorted({str(tuple(tensor.shape)) for tensor in tensors}))
+
+
+def dtypes(tensors):
+    """The dtypes that tensors have, as a text."""
+    return " or ".join(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors}))
+
+
 @mask_tokens.case(
     "one axis, three axes, no tokens",
     next_step="Make every draw in token_ids.shape: any number of axes, of any length.",
 )
 def _(mask, make):
     told = {}
-    for shape in ((300,), (5, 6, 10), (1, 1), (0,), (2, 0)):
-        ids, generator = make.integers(10, 50, *shape), new_generator(make)
-        special = torch.zeros(shape, dtype=torch.bool)
-        inputs, labels = mask(ids.clone(), special, 4, 50, generator, 0.9)
-        told[f"shape of the inputs for {shape}"] = str(tuple(inputs.shape))
-        told[f"shape of the labels for {shape}"] = str(tuple(labels.shape))
+    for shape in ((9,), (2, 3, 4), (1, 1), (0,), (2, 0)):
+        ids = make.integers(10, 50, *shape)
+        inputs, labels = some_calls(mask, make, ids, torch.zeros(shape, dtype=torch.bool))
+        told[f"shapes of the results for {shape}"] = f"{shapes(inputs)}, {shapes(labels)}"
         if ids.numel() > 1:
-            told[f"some inputs are [MASK] for {shape}"] = bool((inputs == 4).any())
+            told[f"some inputs are [MASK] for {shape}"] = often(torch.stack(inputs) == 4)
     return told
 
 
@@ -523,13 +546,12 @@ def _(mask, make):
     "unless told otherwise; masked_fill, full_like and .to(token_ids.dtype) keep the dtype.",
 )
 def _(mask, make):
-    ids = make.integers(10, 50, 10, 30, dtype=torch.int32)
-    generator, special = new_generator(make), torch.zeros(10, 30, dtype=torch.bool)
-    inputs, labels = mask(ids.clone(), special, 4, 50, generator, 0.9)
+    ids = make.integers(10, 50, 4, 5, dtype=torch.int32)
+    inputs, labels = some_calls(mask, make, ids, torch.zeros(4, 5, dtype=torch.bool))
     return {
-        "dtype of the inputs": str(inputs.dtype).removeprefix("torch."),
-        "dtype of the labels": str(labels.dtype).removeprefix("torch."),
-        "some inputs are [MASK]": bool((inputs == 4).any()),
+        "dtype of the inputs": dtypes(inputs),
+        "dtype of the labels": dtypes(labels),
+        "some inputs are [MASK]": often(torch.stack(inputs) == 4),
     }
 
 
@@ -558,14 +580,16 @@ def _(mask, make):
     "token_ids and special again. A view has no .view(-1); use reshape.",
 )
 def _(mask, make):
-    ids, special = make.integers(10, 50, 40, 17), make.booleans(40, 17, share=0.5)
+    ids, special = make.integers(10, 50, 9, 12), make.booleans(9, 12)
     tokens, barred = ids.clone(), special.clone()
-    inputs, labels = mask(ids.T[::2], special.T[::2], 4, 50, new_generator(make), 0.9)
+    results = mask(ids.T[::2], special.T[::2], 4, 50, new_generator(make), 0.9)
+    unchanged = [bool((ids == tokens).all()), bool((special == barred).all())]
+    inputs, _ = some_calls(mask, make, tokens, barred)
     return {
-        "shapes": str((tuple(inputs.shape), tuple(labels.shape))),
-        "some inputs are [MASK]": bool((inputs == 4).any()),
-        "token_ids is unchanged": bool((ids == tokens).all()),
-        "special is unchanged": bool((special == barred).all()),
+        "shapes of the results": f"{shapes(results[:1])}, {shapes(results[1:])}",
+        "some inputs are [MASK]": often(torch.stack(inputs) == 4),
+        "token_ids is unchanged": unchanged[0],
+        "special is unchanged": unchanged[1],
     }
 
 
@@ -2891,16 +2915,6 @@ def _():
         ),
         post,
     )
-    yield (
-        "What goes into a sublayer is normed, and so is the sum: two norms too many.",
-        with_layer(
-            first=lambda self, x, mask: self.norm1(
-                x + self.dropout(self.read(self.norm1(x), mask))
-            ),
-            second=lambda self, x, y: self.norm2(y + self.dropout(self.change(self.norm2(y)))),
-        ),
-        post,
-    )
 
     def first_alone(self, x, mask):
         return self.norm1(self.dropout(self.read(x, mask)))
@@ -3040,14 +3054,11 @@ def _():
             with_layer(active=lambda self, x, function=function: function(x)),
             exact,
         )
-    for inner in (lambda x: x, functional.gelu):
-        yield (
-            "GELU comes after w_2; it belongs between w_1 and w_2, and nowhere else.",
-            with_layer(
-                change=lambda self, x, inner=inner: functional.gelu(self.w_2(inner(self.w_1(x))))
-            ),
-            "w_2(gelu(w_1(x))).",
-        )
+    yield (
+        "GELU comes after w_2; it belongs between w_1 and w_2.",
+        with_layer(change=lambda self, x: functional.gelu(self.w_2(self.w_1(x)))),
+        "w_2(gelu(w_1(x))).",
+    )
 
     # Norms.
 
@@ -3123,22 +3134,6 @@ def _():
             mask=lambda self, ids: (
                 torch.arange(ids.size(1)) < (ids != self.pad_id).sum(dim=1, keepdim=True)
             )[:, None]
-        ),
-        masked,
-    )
-    yield (
-        "The first token is barred too; it may be read like any other.",
-        changed(
-            mask=lambda self, ids: padding_mask(ids, self.pad_id) & (torch.arange(ids.size(1)) != 0)
-        ),
-        masked,
-    )
-    yield (
-        "A token may not attend to itself; it may.",
-        changed(
-            mask=lambda self, ids: (
-                padding_mask(ids, self.pad_id) & ~torch.eye(ids.size(1), dtype=torch.bool)
-            )
         ),
         masked,
     )
@@ -3254,19 +3249,18 @@ def _():
         changed(created=one_more),
         "nn.ModuleList(BertLayer(...) for _ in range(num_layers)).",
     )
-    for norm in (
-        lambda self, x: functional.layer_norm(x, x.shape[-1:], eps=1e-12),
-        lambda self, x: functional.layer_norm(x, x.shape[-1:]),
-    ):
-        yield (
-            "A further norm stands after the last layer. Post-norm layers end with one; only "
-            "pre-norm needs another.",
-            changed(run=lambda self, x, ids, norm=norm: norm(self, Right.run(self, x, ids))),
-            turn,
-        )
     yield (
-        "hidden holds the embeddings, or what a lower layer gave; it is the output of the last "
-        "layer.",
+        "A further norm stands after the last layer. Post-norm layers end with one; only pre-norm "
+        "needs another.",
+        changed(
+            run=lambda self, x, ids: functional.layer_norm(
+                Right.run(self, x, ids), x.shape[-1:], eps=1e-12
+            )
+        ),
+        turn,
+    )
+    yield (
+        "hidden holds the embeddings; it is the output of the last layer.",
         changed(
             forward=lambda self, ids, segments=None: (
                 self.embed(ids, segments),
@@ -3336,26 +3330,8 @@ def _():
         pooled,
     )
     yield (
-        "pooled is taken from the second position; the first is 0.",
-        pooling(
-            lambda self, hidden, embedded, ids: torch.tanh(
-                self.pooler(hidden[:, min(1, hidden.size(1) - 1)])
-            )
-        ),
-        pooled,
-    )
-    yield (
         "pooled is taken from the embeddings; it comes from the output of the last layer.",
         pooling(lambda self, hidden, embedded, ids: torch.tanh(self.pooler(embedded[:, 0]))),
-        pooled,
-    )
-    yield (
-        "pooled is taken from the first sequence of the batch, not from each one's first position.",
-        pooling(
-            lambda self, hidden, embedded, ids: torch.tanh(
-                self.pooler(hidden[0, :1]).expand(len(ids), -1)
-            )
-        ),
         pooled,
     )
     for pool in (
