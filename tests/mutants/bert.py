@@ -2053,6 +2053,12 @@ class NextWithAnotherName(nn.Module):
 
 
 NAMED = {
+    "mask_by_position": "chance must decide for each",
+    "mask_as_the_last_id": "mask_id is not used",
+    "mask_as_bert_has_it": "mask_id is not used",
+    "mask_one_id_off": "mask_id is not used",
+    "mask_drawing_by_numpy": "of Python or numpy",
+    "mask_drawing_ids_by_python": "of Python or numpy",
     "mask_an_exact_number": "A fixed number of tokens is chosen; each",
     "mask_whole_sequences": "One draw decides for a whole row: all of",
     "mask_the_same_columns_everywhere": "One choice is made for all rows: the same",
@@ -2145,7 +2151,6 @@ NAMED = {
     "BertWithSigmoidGelu": "GELU is the rough approximation x *",
     "BertWithRelu": "The nonlinearity is a ReLU, as in chapter",
     "BertWithoutGelu": "There is no nonlinearity between w_1 and",
-    "BertWithTwoGelus": "GELU comes after w_2; it belongs between",
     "BertWithAnotherEps": "The eps of norm1 and norm2 is not 1e-12",
     "BertPreNorm": "This is pre-norm: each sublayer gets a",
     "BertWithoutResiduals": "Both residual connections are missing",
@@ -2166,11 +2171,9 @@ NAMED = {
     "BertNeverDroppingEmbeddings": "The dropout rate is not passed on to the",
     "BertWithAnotherEpsInFront": "The eps of the embeddings' norm is not",
     "BertCausal": "There is a causal mask besides; BERT",
-    "BertNotSeeingItself": "A token may not attend to itself; it may",
     "BertWithoutAMask": "Padding is not barred: the mask is not",
     "BertBarringId0": "The padding is taken to be 0, whatever",
     "BertBarringByCounting": "Padding is looked for at the end alone",
-    "BertBarringCls": "The first token is barred too; it may be",
     "BertMaskingTheFirstLayerOnly": "Only the first layer bars padding; every",
     "BertSilencingPaddingInFront": "The vectors of padding are set to 0, but",
     "BertWithTheLayersReversed": "The layers are gone through in reverse",
