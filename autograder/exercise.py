@@ -109,7 +109,8 @@ class Exercise:
     def misconception(self, sentence: str, *, next_step: str = "") -> Callable[[Any], None]:
         """Adds the decorated function or class as a wrong implementation with its name.
 
-        The decorated code must stand on its own: it is left out wherever learner code runs.
+        The decorated code is left out wherever learner code runs, so nothing else may use it; what
+        several misconceptions share is marked with :func:`near_answer`.
         """
 
         def add(implementation: Any) -> None:
@@ -123,6 +124,14 @@ class Exercise:
         """Adds all that the decorated function yields: (sentence, implementation, next step)."""
         for sentence, implementation, next_step in family():
             self.known_errors.append(Misconception(sentence, implementation, next_step))
+
+
+def near_answer(helper: Any) -> Any:
+    """Marks a function or class that several misconceptions share.
+
+    Like them it is left out wherever learner code runs, so no case may use it.
+    """
+    return helper
 
 
 def prefixes_before(chapter: str) -> list[str]:
@@ -195,6 +204,8 @@ def _is_misconception(node: ast.stmt) -> bool:
         return False
     targets = [d.func if isinstance(d, ast.Call) else d for d in node.decorator_list]
     return any(
-        isinstance(target, ast.Attribute) and target.attr in ("misconception", "misconceptions")
+        target.attr in ("misconception", "misconceptions")
+        if isinstance(target, ast.Attribute)
+        else isinstance(target, ast.Name) and target.id == near_answer.__name__
         for target in targets
     )

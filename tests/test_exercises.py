@@ -160,6 +160,10 @@ def test_public_pack_is_what_the_solutions_give(chapter: str) -> None:
 def test_process_that_runs_learner_code_holds_no_misconception() -> None:
     for exercise in exercises.every():
         assert exercise.known_errors == []
+    # Nor what several of them share.
+    for misconceptions in (True, False):
+        case = exercises.find("gpt/learn_bpe", misconceptions).cases[0]
+        assert ("join_backwards" in case.build.__globals__) is misconceptions
 
 
 @pytest.mark.parametrize("exercise", EXERCISES, ids=IDS)

@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from IPython import get_ipython
@@ -18,6 +19,20 @@ def is_live() -> bool:
     has_kernel = getattr(get_ipython(), "kernel", None) is not None
     has_widgets = importlib.util.find_spec("ipywidgets") is not None
     return has_kernel and has_widgets and not budget.static() and not budget.grading()
+
+
+def _temperature_slider() -> Any:
+    import ipywidgets
+
+    return ipywidgets.FloatLogSlider(
+        value=1.0,
+        base=10,
+        min=-1,
+        max=1,
+        step=0.05,
+        description="temperature",
+        readout_format=".2f",
+    )
 
 
 def explore_softmax(scores: Mapping[str, float] | None = None) -> None:
@@ -40,15 +55,7 @@ def explore_softmax(scores: Mapping[str, float] | None = None) -> None:
 
     import ipywidgets  # here, so that the course also runs where it is not installed
 
-    temperature = ipywidgets.FloatLogSlider(
-        value=1.0,
-        base=10,
-        min=-1,
-        max=1,
-        step=0.05,
-        description="temperature",
-        readout_format=".2f",
-    )
+    temperature = _temperature_slider()
     boxes = [ipywidgets.Checkbox(True, description=key, indent=False) for key in scores]
     picture = ipywidgets.HTML()
 
@@ -182,7 +189,7 @@ def explore_sampling(
     """Explore what temperature, top-k and top-p leave of the distribution of ``logits``.
 
     ``filter_logits(logits, temperature, top_k, top_p)`` is chapter 6's, usually the reader's own.
-    With a kernel: three sliders, and bars that follow. Without one: a figure of four settings.
+    With a kernel: three sliders, and bars that follow. Without one: a figure of five settings.
     Raises ``ValueError`` for fewer than two tokens.
     """
     if len(logits) < 2:
@@ -196,15 +203,7 @@ def explore_sampling(
 
     import ipywidgets  # here, so that the course also runs where it is not installed
 
-    temperature = ipywidgets.FloatLogSlider(
-        value=1.0,
-        base=10,
-        min=-1,
-        max=1,
-        step=0.05,
-        description="temperature",
-        readout_format=".2f",
-    )
+    temperature = _temperature_slider()
     top_k = ipywidgets.IntSlider(value=size, min=1, max=size, description="top-k")
     top_p = ipywidgets.FloatSlider(value=1.0, min=0.05, max=1.0, step=0.05, description="top-p")
     picture = ipywidgets.HTML()

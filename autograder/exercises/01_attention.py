@@ -5,6 +5,7 @@ import math
 import torch
 from torch import nn
 
+from autograder.cases import lower_triangle, named, some_true
 from autograder.exercise import Exercise, Returned
 
 OUTPUT = Returned("output", "(batch, L_q, d_v)")
@@ -329,31 +330,6 @@ attend = Exercise(
     returns=[OUTPUT, WEIGHTS],
     without=["scaled_dot_product_attention"],
 )
-
-
-def named(result):
-    """The two results of an attention function as named outputs."""
-    output, weights = result
-    return {"output": output, "weights": weights}
-
-
-def some_true(make, *shape, empty=()):
-    """A random mask in which every query may attend to at least two keys.
-
-    With a single key the weight is 1 whatever the scores are. What the indices of ``empty``
-    select may attend to nothing.
-    """
-    mask = make.booleans(*shape)
-    lonely = mask.sum(dim=-1, keepdim=True) < 2
-    mask = mask | lonely & (torch.arange(shape[-1]) < 2)
-    for index in empty:
-        mask[index] = False
-    return make.watch(mask)
-
-
-def lower_triangle(length):
-    """A causal mask: square, and another one when it is transposed."""
-    return torch.ones(length, length, dtype=torch.bool).tril()
 
 
 @attend.case(

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from autograder.cases import named, some_true
 from autograder.exercise import Exercise, Returned
 from autograder.runner import raises
 
@@ -426,28 +427,9 @@ multi_head = Exercise(
 )
 
 
-def named(result, suffix=""):
-    """The two results of an attention module as named outputs."""
-    output, weights = result
-    return {f"output{suffix}": output, f"weights{suffix}": weights}
-
-
 def copies(*tensors):
     """A copy of each: what a call changes in place, another case tells."""
     return [tensor.clone() for tensor in tensors]
-
-
-def some_true(make, *shape, empty=()):
-    """A random mask in which every query may attend to at least two keys.
-
-    With a single key the weight is 1 whatever the scores are. What the indices of ``empty``
-    select may attend to nothing.
-    """
-    mask = make.booleans(*shape)
-    mask = mask | (mask.sum(dim=-1, keepdim=True) < 2) & (torch.arange(shape[-1]) < 2)
-    for index in empty:
-        mask[index] = False
-    return make.watch(mask)
 
 
 def pass_through(attend, *layers):

@@ -7,35 +7,17 @@ import math
 import torch
 from torch import Tensor, nn
 
+from autograder.cases import (
+    at_words,
+    attention_parameters,
+    in_both_precisions,
+    lower_triangle,
+    numbers,
+    own_parameters,
+)
 from autograder.complaints import Complaint
 from autograder.exercise import Exercise, Returned
 from autograder.runner import raises
-
-
-def own_parameters(module):
-    """The parameters of a learner's module by name, under every name that they have."""
-    return dict(module.component.named_parameters(remove_duplicate=False))
-
-
-def numbers(module):
-    """How many numbers the parameters of a learner's module hold."""
-    return sum(parameter.numel() for parameter in module.component.parameters())
-
-
-def in_both_precisions(module, *inputs):
-    """The dtype that bfloat16 gives, and whether the values are near those of float32.
-
-    Right ways to compute differ by a percent or so in bfloat16: its values are not compared.
-    """
-    short = module(*inputs)
-    module.component.float()
-    long = module(*(x.float() if x.is_floating_point() else x for x in inputs))
-    return {
-        "dtype": str(short.dtype),
-        "shape": str(tuple(short.shape)),
-        "values lie within 0.3 of those in float32": bool((short.float() - long).abs().max() < 0.3),
-    }
-
 
 # ---- layer normalization -------------------------------------------------------------------
 
@@ -753,15 +735,6 @@ def _():
 # ---- encoder layer -------------------------------------------------------------------------
 
 
-def attention_parameters(name, d_model):
-    """The parameters of chapter 2's multi-head attention as a sublayer of that name."""
-    return {
-        f"{name}.{layer}.{part}": shape
-        for layer in ("w_q", "w_k", "w_v", "w_o")
-        for part, shape in (("weight", (d_model, d_model)), ("bias", (d_model,)))
-    }
-
-
 def other_parameters(d_model, d_ff, norms):
     """The parameters of the feed-forward network and of norm1, norm2 …, as sublayers."""
     inner = feed_forward.parameters(d_model, d_ff)
@@ -773,7 +746,7 @@ def other_parameters(d_model, d_ff, norms):
 
 def encoder_layer_parameters(d_model, num_heads, d_ff, dropout=0.0):
     """The parameters of an encoder layer."""
-    return attention_parameters("self_attn", d_model) | other_parameters(d_model, d_ff, 2)
+    return attention_parameters("self_attn.", d_model) | other_parameters(d_model, d_ff, 2)
 
 
 encoder_layer = Exercise(
@@ -784,11 +757,6 @@ encoder_layer = Exercise(
     without=["multi_head_attention", "_transformer_encoder_layer_fwd"],
     parameters=encoder_layer_parameters,
 )
-
-
-def lower_triangle(length):
-    """A causal mask."""
-    return torch.ones(length, length, dtype=torch.bool).tril()
 
 
 def some_true(make, *shape):
@@ -1269,8 +1237,8 @@ def _():
 def decoder_layer_parameters(d_model, num_heads, d_ff, dropout=0.0):
     """The parameters of a decoder layer."""
     return (
-        attention_parameters("self_attn", d_model)
-        | attention_parameters("multihead_attn", d_model)
+        attention_parameters("self_attn.", d_model)
+        | attention_parameters("multihead_attn.", d_model)
         | other_parameters(d_model, d_ff, 3)
     )
 
@@ -1932,11 +1900,6 @@ def padded(make, *lengths, pad_id=0):
     ids = make.integers(0, WORDS - 1, len(lengths), max(lengths))
     beyond = torch.arange(max(lengths)) >= torch.tensor(lengths)[:, None]
     return make.watch((ids + (ids >= pad_id)).masked_fill(beyond, pad_id))
-
-
-def at_words(values, ids, pad_id=0):
-    """What a model gives where there is a word: at padding, nobody looks."""
-    return values[ids != pad_id] if values.shape[:2] == ids.shape else values
 
 
 @transformer.case(

@@ -8,34 +8,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from autograder.cases import (
+    at_words,
+    attention_parameters,
+    in_both_precisions,
+    numbers,
+    own_parameters,
+)
 from autograder.complaints import Complaint
 from autograder.exercise import Exercise, Returned
 from autograder.runner import raises
-
-
-def own_parameters(module):
-    """The parameters of a learner's module by name, under every name that they have."""
-    return dict(module.component.named_parameters(remove_duplicate=False))
-
-
-def numbers(module):
-    """How many numbers the parameters of a learner's module hold."""
-    return sum(parameter.numel() for parameter in module.component.parameters())
-
-
-def in_both_precisions(module, *inputs):
-    """The dtype that bfloat16 gives, and whether the values are near those of float32.
-
-    Right ways to compute differ by a percent or so in bfloat16: its values are not compared.
-    """
-    short = module(*inputs)
-    module.component.float()
-    long = module(*(x.float() if x.is_floating_point() else x for x in inputs))
-    return {
-        "dtype": str(short.dtype),
-        "shape": str(tuple(short.shape)),
-        "values lie within 0.3 of those in float32": bool((short.float() - long).abs().max() < 0.3),
-    }
 
 
 def reached(make, of, output, tensors, shown):
@@ -2301,13 +2283,8 @@ def _():
 
 def layer_parameters(d_model, d_ff):
     """The parameters of one layer."""
-    square, row = (d_model, d_model), (d_model,)
-    attention = {
-        f"self_attn.{name}.{part}": shape
-        for name in ("w_q", "w_k", "w_v", "w_o")
-        for part, shape in (("weight", square), ("bias", row))
-    }
-    return attention | {
+    row = (d_model,)
+    return attention_parameters("self_attn.", d_model) | {
         "w_1.weight": (d_ff, d_model),
         "w_1.bias": (d_ff,),
         "w_2.weight": (d_model, d_ff),
@@ -2372,11 +2349,6 @@ def words(make, *shape):
 def both(module, *arguments):
     """The two results by name."""
     return dict(zip(("hidden", "pooled"), module(*arguments), strict=True))
-
-
-def at_words(hidden, ids, pad_id=0):
-    """What a model gives where there is a word: at padding, nobody looks."""
-    return hidden[ids != pad_id] if hidden.shape[:2] == ids.shape else hidden
 
 
 def falls_silent(bert, make):

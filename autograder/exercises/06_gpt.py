@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from autograder.cases import attention_parameters, numbers, own_parameters
 from autograder.complaints import Complaint
-from autograder.exercise import Exercise, Returned
+from autograder.exercise import Exercise, Returned, near_answer
 from autograder.runner import raises
 
 
@@ -30,16 +31,6 @@ def drawn_letters(make, letters="abcdefghij"):
     return str.maketrans(letters, "".join(alphabet[i] for i in sorted(drawn)))
 
 
-def own_parameters(module):
-    """The parameters of a learner's module by name, under every name that they have."""
-    return dict(module.component.named_parameters(remove_duplicate=False))
-
-
-def numbers(module):
-    """How many numbers the parameters of a learner's module hold."""
-    return sum(parameter.numel() for parameter in module.component.parameters())
-
-
 def missing(module, *arguments):
     """The names of parameters that the exercise asks for and the learner's module lacks."""
     own = own_parameters(module)
@@ -52,15 +43,6 @@ def silence(module, *layers):
         for name, parameter in own_parameters(module).items():
             if name.rpartition(".")[0].endswith(layers):
                 parameter.zero_()
-
-
-def attention_parameters(name, d_model):
-    """The parameters of chapter 2's multi-head attention, each behind ``name``."""
-    return {
-        f"{name}{layer}.{part}": shape
-        for layer in ("w_q", "w_k", "w_v", "w_o")
-        for part, shape in (("weight", (d_model, d_model)), ("bias", (d_model,)))
-    }
 
 
 # ---- learning byte-pair encoding -----------------------------------------------------------
@@ -253,6 +235,52 @@ def _(learn, make):
     return {"merges": spelled(learn(drawn_words(make, 60, 6, 9, 12), 40))}
 
 
+@near_answer
+def join(pieces, pair, limit=None, step=2):
+    """Joins the pair wherever it stands: the right way, and with a limit or another step not."""
+    joined, i, done = [], 0, 0
+    while i < len(pieces):
+        if tuple(pieces[i : i + 2]) == pair and (limit is None or done < limit):
+            joined.append("".join(pair))
+            done += 1
+            i += step
+        else:
+            joined.append(pieces[i])
+            i += 1
+    return joined
+
+
+@near_answer
+def join_backwards(pieces, pair):
+    """Joins from right to left."""
+    turned = join([piece[::-1] for piece in pieces[::-1]], (pair[1][::-1], pair[0][::-1]))
+    return [piece[::-1] for piece in turned[::-1]]
+
+
+@near_answer
+def join_without_skipping(pieces, pair):
+    """Joins in a loop over the places: what was joined is joined again."""
+    joined = []
+    for i, piece in enumerate(pieces):
+        if tuple(pieces[i : i + 2]) == pair:
+            joined.append("".join(pair))
+        elif i == 0 or tuple(pieces[i - 1 : i + 1]) != pair:
+            joined.append(piece)
+    return joined
+
+
+@near_answer
+def join_runs(pieces, pair):
+    """Joins whatever was joined again with what follows."""
+    joined = []
+    for piece in pieces:
+        if joined and piece == pair[1] and joined[-1].endswith(pair[0]):
+            joined[-1] += piece
+        else:
+            joined.append(piece)
+    return joined
+
+
 @learn_bpe.misconceptions
 def _():
     """Learning with one thing wrong at a time."""
@@ -262,42 +290,6 @@ def _():
 
     def smallest(counts):
         return min(counts, key=lambda pair: (-counts[pair], pair))
-
-    def join(pieces, pair, limit=None, step=2):
-        joined, i, done = [], 0, 0
-        while i < len(pieces):
-            if tuple(pieces[i : i + 2]) == pair and (limit is None or done < limit):
-                joined.append("".join(pair))
-                done += 1
-                i += step
-            else:
-                joined.append(pieces[i])
-                i += 1
-        return joined
-
-    def join_backwards(pieces, pair):
-        turned = join([piece[::-1] for piece in pieces[::-1]], (pair[1][::-1], pair[0][::-1]))
-        return [piece[::-1] for piece in turned[::-1]]
-
-    def join_without_skipping(pieces, pair):
-        # A for loop over the places: what was joined is joined again.
-        joined = []
-        for i, piece in enumerate(pieces):
-            if tuple(pieces[i : i + 2]) == pair:
-                joined.append("".join(pair))
-            elif i == 0 or tuple(pieces[i - 1 : i + 1]) != pair:
-                joined.append(piece)
-        return joined
-
-    def join_runs(pieces, pair):
-        # Whatever is joined may be joined again with what follows.
-        joined = []
-        for piece in pieces:
-            if joined and piece == pair[1] and joined[-1].endswith(pair[0]):
-                joined[-1] += piece
-            else:
-                joined.append(piece)
-        return joined
 
     def replace(pieces, pair):
         return " ".join(pieces).replace(" ".join(pair), "".join(pair)).split(" ")
@@ -858,40 +850,6 @@ def _(apply, make):
 @apply_bpe.misconceptions
 def _():
     """Applying with one thing wrong at a time."""
-
-    def join(pieces, pair, limit=None, step=2):
-        joined, i, done = [], 0, 0
-        while i < len(pieces):
-            if tuple(pieces[i : i + 2]) == pair and (limit is None or done < limit):
-                joined.append("".join(pair))
-                done += 1
-                i += step
-            else:
-                joined.append(pieces[i])
-                i += 1
-        return joined
-
-    def join_backwards(pieces, pair):
-        turned = join([piece[::-1] for piece in pieces[::-1]], (pair[1][::-1], pair[0][::-1]))
-        return [piece[::-1] for piece in turned[::-1]]
-
-    def join_without_skipping(pieces, pair):
-        joined = []
-        for i, piece in enumerate(pieces):
-            if tuple(pieces[i : i + 2]) == pair:
-                joined.append("".join(pair))
-            elif i == 0 or tuple(pieces[i - 1 : i + 1]) != pair:
-                joined.append(piece)
-        return joined
-
-    def join_runs(pieces, pair):
-        joined = []
-        for piece in pieces:
-            if joined and piece == pair[1] and joined[-1].endswith(pair[0]):
-                joined[-1] += piece
-            else:
-                joined.append(piece)
-        return joined
 
     def replace(pieces, pair):
         # filter: the empty text splits into one empty piece.
