@@ -1,5 +1,6 @@
 """Published weights in your own models: what a parameter is called there, and what here."""
 
+import re
 from collections.abc import Mapping
 
 import torch
@@ -41,6 +42,36 @@ _GPT2_LAYER = {
     "ln_2": "norm2",
     "mlp.c_fc": "w_1",
     "mlp.c_proj": "w_2",
+}
+
+# Hugging Face's names for the parts of a ViTForImageClassification, and of a ViTMAEForPreTraining's
+# encoder -> the names of chapters 7 and 8.
+_VIT = {"patch_embeddings.projection": "patch.projection", "layernorm": "norm"}
+_VIT_HEAD = {"classifier": "head"}
+_MAE_DECODER = {"decoder_embed": "embed", "decoder_norm": "norm", "decoder_pred": "predict"}
+# A layer's parts have two names each: those of files on the hub, and those of transformers 5.
+_VIT_LAYER = {
+    "layernorm_before": "norm1",
+    "attention.attention.query": "self_attn.w_q",
+    "attention.attention.key": "self_attn.w_k",
+    "attention.attention.value": "self_attn.w_v",
+    "attention.output.dense": "self_attn.w_o",
+    "layernorm_after": "norm2",
+    "intermediate.dense": "w_1",
+    "output.dense": "w_2",
+    "attention.q_proj": "self_attn.w_q",
+    "attention.k_proj": "self_attn.w_k",
+    "attention.v_proj": "self_attn.w_v",
+    "attention.o_proj": "self_attn.w_o",
+    "mlp.fc1": "w_1",
+    "mlp.fc2": "w_2",
+}
+# Parameters that are no part of a layer. Here they have no axes for batch and length.
+_TABLES = {
+    "cls_token": "class_token",
+    "position_embeddings": "position",
+    "mask_token": "mask_token",
+    "decoder_pos_embed": "position",
 }
 
 
@@ -115,6 +146,74 @@ def load_gpt2(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None:
         for theirs, ours in _GPT2_LAYER.items()
     }
     model.load_state_dict(_renamed(model, found, parts))
+
+
+def load_vit(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None:
+    """Copy the weights of a Hugging Face ViT into chapter 7's ``VisionTransformer``, in place.
+
+    Args:
+        model: a ``VisionTransformer`` of the same sizes.
+        state_dict: of a ``ViTForImageClassification`` of ``transformers``.
+
+    Raises:
+        ValueError: the weights do not fit; the text names one that does not. Nothing is changed.
+    """
+    found = _vision(state_dict, "vit.", "classifier.")
+    model.load_state_dict(_renamed(model, found, _VIT | _VIT_HEAD | _vision_layers(found)))
+
+
+def load_mae(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None:
+    """Copy the weights of a Hugging Face MAE into chapter 8's ``MaskedAutoencoder``, in place.
+
+    Args:
+        model: a ``MaskedAutoencoder`` of the same sizes.
+        state_dict: of a ``ViTMAEForPreTraining`` of ``transformers``.
+
+    Raises:
+        ValueError: the weights do not fit; the text names one that does not. Nothing is changed.
+    """
+    seen = _vision(state_dict, "vit.")
+    written = _vision(state_dict, "decoder.")
+    ready = [
+        (model.encoder, _renamed(model.encoder, seen, _VIT | _vision_layers(seen))),
+        (model.decoder, _renamed(model.decoder, written, _MAE_DECODER | _vision_layers(written))),
+    ]
+    for module, weights in ready:
+        module.load_state_dict(weights)
+
+
+def _vision(state_dict: Mapping[str, torch.Tensor], *prefixes: str) -> dict[str, torch.Tensor]:
+    """What stands under ``prefixes``, in the shapes of chapters 7 and 8; most names still theirs.
+
+    Of the names, layers are called ``layers.0`` and so on, whatever they were called, and what is
+    no part of a module has its name here, behind a dot.
+    """
+    found = {}
+    for name, tensor in state_dict.items():
+        if not name.startswith(prefixes):
+            continue
+        short = re.sub(r"^(vit|decoder)\.(embeddings\.)?", "", name)
+        # In files encoder.layer.0; in transformers 5 layers.0; in decoders with a prefix more.
+        short = re.sub(r"^(decoder_)?(encoder\.)?layers?\.(?=\d)", "layers.", short)
+        if short in _TABLES:
+            # (1, 1, d) and (1, length, d): the axes in front are left to broadcasting.
+            tensor = tensor[0, 0] if short.endswith("token") else tensor[0]
+            short = f".{_TABLES[short]}"
+        elif tensor.ndim == 4:
+            # A convolution's (d, channel, row, column); a patch here is (row, column, channel).
+            tensor = tensor.permute(0, 2, 3, 1).flatten(1)
+        found[short] = tensor
+    return found
+
+
+def _vision_layers(found: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """The parts of the layers that ``found`` has, and the tables, which are parts of nothing."""
+    layers = {name.split(".")[1] for name in found if name.startswith("layers.")}
+    return {"": ""} | {
+        f"layers.{i}.{theirs}": f"blocks.{i}.{ours}"
+        for i in layers
+        for theirs, ours in _VIT_LAYER.items()
+    }
 
 
 def _renamed(
