@@ -77,9 +77,9 @@ lab: $(READY)  ## JupyterLab in chapters/
 	@cd chapters && ../$(BIN)/jupyter lab
 
 bench: $(READY)  ## the side-by-side measurements in benchmarks/
-	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do \
+	@# What begins with _ is a part of the others.
+	@set -e; for script in $(sort $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))); do \
 		echo "$$script"; $(BIN)/python "$$script"; done
-	@$(if $(wildcard benchmarks/*.py),:,echo "benchmarks/ holds no measurement.")
 
 clean:  ## remove what was built; .venv stays
 	@rm -rf _build .pytest_cache .ruff_cache .hypothesis .coverage

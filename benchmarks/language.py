@@ -28,12 +28,7 @@ import contextlib
 import copy
 import io
 import json
-import os
-import platform
-import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -42,6 +37,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from _turns import (
+    TOLERANCE,
+    Side,
+    add_noise,
+    compared,
+    library,
+    machine,
+    plain_loop,
+    spread,
+    take_turns,
+)
 from workbook import budget
 from workbook.data import DataError, python_reference, tiny_shakespeare
 from workbook.fused import fuse
@@ -62,8 +68,6 @@ SIZE = {
 STEPS, WHOLE, QUICK = 30, 2_000, 3
 ROUNDS = 9
 PROMPT = 16
-# How far the first losses of two sides may be apart: rounding, no more.
-TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 PLAIN, FUSED = "plain loop, own attention", "plain loop, fused attention"
 OURS, OURS_FUSED = "train, own attention", "train, fused attention"
 THEIRS, THEIRS_TANH = "plain loop, transformers", "plain loop, transformers, PyTorch's GELU"
@@ -80,18 +84,6 @@ AGAINST = {
     ],
     "writing": [(WITH, WITHOUT), (THEIRS_WITH, THEIRS_WITHOUT), (WITH, THEIRS_WITH)],
 }
-
-# Prepares a run of so many steps or tokens; what it returns is timed.
-Side = Callable[[int], Callable[[], Any]]
-
-
-@dataclass
-class Run:
-    """One run of one side: what came of it, and its seconds by the clock and of this process."""
-
-    result: Any
-    wall: float
-    cpu: float
 
 
 # --- what is compared -----------------------------------------------------------------------
@@ -123,15 +115,6 @@ def text_of(asked: str | None, chapter: SimpleNamespace) -> tuple[str, str]:
                 raise SystemExit(str(error)) from error
             print(f"No Tiny Shakespeare, so the text is Python's language reference. {error}")
     return "Python's language reference", chapter.each_paragraph_once(python_reference().values())
-
-
-def library() -> Any:
-    """The package ``transformers``, or None where it is not installed."""
-    try:
-        import transformers
-    except ImportError:
-        return None
-    return transformers
 
 
 def models(
@@ -168,13 +151,6 @@ def models(
     return ours.to(device), {name: model.to(device) for name, model in theirs.items()}
 
 
-@torch.no_grad()
-def add_noise(model: nn.Module, size: float) -> None:
-    """Moves every parameter a little, biases and norms too."""
-    for parameter in model.parameters():
-        parameter.add_(torch.randn_like(parameter), alpha=size)
-
-
 def logits_of(model: nn.Module, token_ids: torch.Tensor) -> torch.Tensor:
     """The logits, from either kind of model."""
     if isinstance(model, gpt.GPT):
@@ -187,99 +163,7 @@ def plain_loss(model: nn.Module, ids: torch.Tensor) -> torch.Tensor:
     return F.cross_entropy(logits_of(model, ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
 
 
-def plain_loop(
-    model: nn.Module,
-    make_batch: Callable[[torch.Generator], tuple[torch.Tensor]],
-    steps: int,
-    make_optimizer: Callable[[Any], torch.optim.Optimizer],
-    precision: torch.dtype,
-    schedule: Callable[[int], float] | None,
-    clip: float | None,
-) -> list[torch.Tensor]:
-    """The loop that everybody writes first. Returns the losses."""
-    generator = budget.seed(0)
-    device = next(model.parameters()).device
-    optimizer = make_optimizer(model.parameters())
-    model.train()
-    computing = contextlib.nullcontext()
-    if precision != torch.float32:
-        computing = torch.autocast(device.type, precision)
-    losses = []
-    for step in range(1, steps + 1):
-        if schedule:
-            for group in optimizer.param_groups:
-                group["lr"] = schedule(step)
-        (ids,) = make_batch(generator)
-        with computing:
-            loss = plain_loss(model, ids.to(device))
-        optimizer.zero_grad()
-        loss.backward()
-        if clip is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), clip)
-        optimizer.step()
-        losses.append(loss.detach())
-    return losses
-
-
 # --- measuring ------------------------------------------------------------------------------
-
-
-def timed(work: Callable[[], Any]) -> Run:
-    """Does it once, and waits for the graphics card where there is one."""
-    wait = torch.cuda.synchronize if budget.device().type == "cuda" else lambda: None
-    wait()
-    wall, cpu = time.perf_counter(), time.process_time()
-    result = work()
-    wait()
-    return Run(result, time.perf_counter() - wall, time.process_time() - cpu)
-
-
-def take_turns(
-    sides: Mapping[str, Side], amount: int, rounds: int, warm: int
-) -> dict[str, list[Run]]:
-    """The runs of each side, A B C A B C …, after a short one that does not count."""
-    for side in sides.values():
-        side(warm)()
-    runs: dict[str, list[Run]] = {name: [] for name in sides}
-    for _ in range(rounds):
-        for name, side in sides.items():
-            runs[name].append(timed(side(amount)))
-    return runs
-
-
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, least and most."""
-    return {"median": statistics.median(values), "least": min(values), "most": max(values)}
-
-
-def compared(runs: Mapping[str, list[Run]], tokens: int, kind: str) -> dict[str, Any]:
-    """Tokens a second of each side, and ratios of speeds, of each round; printed as well."""
-    clocks = {"wall": "by the clock"}
-    if budget.device().type == "cpu":
-        clocks["cpu"] = "of CPU time"
-    found: dict[str, Any] = {"tokens a second": {}, "ratios": {}}
-
-    def line(what: str, values: Mapping[str, Mapping[str, float]], form: str) -> None:
-        """Median (least–most), by each clock."""
-        parts = (
-            f"{format(v['median'], form)} ({format(v['least'], form)}–{format(v['most'], form)})"
-            for v in values.values()
-        )
-        print(f"  {what:68}{''.join(f'{part:26}' for part in parts)}".rstrip(), flush=True)
-
-    print(f"  {'tokens a second':68}{''.join(f'{words:26}' for words in clocks.values())}".rstrip())
-    for name, done in runs.items():
-        rates = {c: spread([tokens / getattr(run, c) for run in done]) for c in clocks}
-        line(name, rates, ",.0f")
-        found["tokens a second"][name] = rates
-    print("  ratios of speeds")
-    for first, second in AGAINST[kind]:
-        if first in runs and second in runs:
-            rounds = list(zip(runs[first], runs[second], strict=True))
-            ratios = {c: spread([getattr(b, c) / getattr(a, c) for a, b in rounds]) for c in clocks}
-            line(f"{first} / {second}", ratios, ".2f")
-            found["ratios"][f"{first} / {second}"] = ratios
-    return found
 
 
 @torch.no_grad()
@@ -337,7 +221,7 @@ def training(asked: argparse.Namespace, text: str, chapter: SimpleNamespace) -> 
         def prepare(steps: int) -> Callable[[], list[torch.Tensor]]:
             fresh = copied(name, model, fused)
             return lambda: plain_loop(
-                fresh, make_batch, steps, chapter.adamw, precision, schedule, clip
+                fresh, make_batch, plain_loss, steps, chapter.adamw, precision, schedule, clip
             )
 
         return prepare
@@ -362,7 +246,11 @@ def training(asked: argparse.Namespace, text: str, chapter: SimpleNamespace) -> 
     )
     runs = take_turns(sides, steps, asked.rounds, QUICK)
     tokens = steps * SIZE["batch"] * SIZE["context"]
-    found = {"steps": steps, "rounds": asked.rounds, **compared(runs, tokens, "training")}
+    found = {
+        "steps": steps,
+        "rounds": asked.rounds,
+        **compared(runs, tokens, "tokens", AGAINST["training"]),
+    }
     found["seconds"] = {name: spread([run.wall for run in done]) for name, done in runs.items()}
     at = sorted({1, (steps + 1) // 2, steps})
     losses = {
@@ -425,24 +313,14 @@ def writing(asked: argparse.Namespace, chapter: SimpleNamespace) -> dict[str, An
             raise SystemExit("The sides do not write the same tokens: they compute other things.")
         different = len(set(written[0][0][PROMPT:]))
         print(f"  the same tokens on all sides, {different} different ones among them")
-        found[str(length)] = {"different": different, **compared(runs, length, "writing")}
+        found[str(length)] = {
+            "different": different,
+            **compared(runs, length, "tokens", AGAINST["writing"]),
+        }
     return found
 
 
 # --- the command ----------------------------------------------------------------------------
-
-
-def machine() -> dict[str, Any]:
-    """What the figures depend on."""
-    transformers, device = library(), budget.device()
-    return {
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__ if transformers else None,
-    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

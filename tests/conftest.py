@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -46,3 +50,22 @@ def references(exercise_id: str) -> References:
 def root() -> Path:
     """The repository."""
     return ROOT
+
+
+@pytest.fixture
+def benchmark_script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Loads a script of benchmarks/ as a module, to be run with the smallest budget."""
+    monkeypatch.setenv("WORKBOOK_BUDGET", "smoke")
+    for variable in ("WORKBOOK_STATIC", "WORKBOOK_GRADING"):
+        monkeypatch.delenv(variable, raising=False)
+
+    def load(name: str) -> ModuleType:
+        path = ROOT / "benchmarks" / f"{name}.py"
+        monkeypatch.syspath_prepend(path.parent)
+        spec = importlib.util.spec_from_file_location(f"benchmark_{name}", path)
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, spec.name, module)
+        spec.loader.exec_module(module)
+        return module
+
+    return load

@@ -1,32 +1,18 @@
 """The measurement of chapter 6 works; what it measures is not judged here."""
 
-import importlib.util
 import json
 import sys
 from types import ModuleType
 
 import pytest
 import torch
-from conftest import ROOT
 
 from workbook.data import DataError
 
 
-@pytest.fixture(autouse=True)
-def plain_environment(monkeypatch):
-    monkeypatch.setenv("WORKBOOK_BUDGET", "smoke")
-    for variable in ("WORKBOOK_STATIC", "WORKBOOK_GRADING"):
-        monkeypatch.delenv(variable, raising=False)
-
-
 @pytest.fixture
-def language(monkeypatch) -> ModuleType:
-    path = ROOT / "benchmarks" / "language.py"
-    spec = importlib.util.spec_from_file_location("benchmark_language", path)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
-    return module
+def language(benchmark_script) -> ModuleType:
+    return benchmark_script("language")
 
 
 def quick(language, tmp_path, *options: str):
