@@ -31,7 +31,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
-from workbook.images import digits
 
 from _turns import (
     TOLERANCE,
@@ -46,6 +45,7 @@ from _turns import (
 )
 from workbook import budget
 from workbook.fused import fuse
+from workbook.images import digits
 from workbook.pretrained import load_mae, load_vit
 from workbook.ready.mae import MaskedAutoencoder, masked_patch_loss, normalized_pixel_targets
 from workbook.ready.vit import VisionTransformer, patchify

@@ -1,4 +1,4 @@
-"""What the notebooks import: budgets, the training loop, figures, the softmax explorer."""
+"""What the notebooks import: budgets, figures, explorers."""
 
 import re
 import subprocess
@@ -175,7 +175,74 @@ def test_a_lookup_shows_every_text():
     assert {"q", "k1", "k2", "0.25", "0.75", "v1", "v2", "result"} <= texts
 
 
-# The explorer
+def drawn(ax):
+    """The pixels of the picture on ``ax``, (height, width, red green blue and opacity)."""
+    (image,) = ax.images
+    return torch.as_tensor(image.get_array())
+
+
+def test_a_picture_is_drawn_upright_and_in_its_colors():
+    _, ax = plots.figure()
+    image = torch.rand(3, 2, 5, dtype=torch.float64, requires_grad=True)
+    plots.picture(ax, image, "title")
+    assert torch.equal(drawn(ax)[..., :3], image.detach().float().permute(1, 2, 0))
+    assert (drawn(ax)[..., 3] == 1).all()
+    assert ax.yaxis_inverted()  # the first row is the top
+    assert ax.get_title(loc="left") == "title"
+
+
+def test_one_channel_is_gray_and_numbers_are_clipped():
+    _, ax = plots.figure()
+    plots.picture(ax, torch.tensor([[[-1.0, 0.5, 2.0, torch.inf]]]))
+    assert drawn(ax)[0, :, :3].tolist() == [[0.0] * 3, [0.5] * 3, [1.0] * 3, [1.0] * 3]
+
+
+def test_what_is_hidden_is_transparent_over_hatching():
+    _, (left, right) = plots.figure(2)
+    image = torch.rand(3, 2, 2)
+    plots.picture(left, image)
+    assert not left.patches
+    image[1, 0, 1] = torch.nan  # one channel is enough
+    plots.picture(right, image)
+    assert drawn(right)[..., 3].tolist() == [[1, 0], [1, 1]]
+    (hatching,) = right.patches
+    assert hatching.get_hatch()
+    assert hatching.get_zorder() < right.images[0].get_zorder()
+
+
+def test_the_pixels_of_a_picture_stay_sharp_in_the_page():
+    fig, ax = plots.figure()
+    plots.picture(ax, torch.rand(1, 3, 4))
+    svg = plots.draw(fig, "x").svg
+    (width, height) = re.search(r'<image [^>]*width="(\d+)" height="(\d+)"', svg).groups()
+    assert (width, height) == ("4", "3")
+    assert "image-rendering:pixelated" in svg
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 4, 4), (1, 1, 4, 4), (1, 0, 4)])
+def test_what_is_no_picture_is_refused(shape):
+    _, ax = plots.figure()
+    with pytest.raises(ValueError, match=r"\(channels, height, width\).*images\[0\]"):
+        plots.picture(ax, torch.zeros(shape))
+
+
+def test_pictures_are_in_rows_with_their_names():
+    fig = plots.pictures({"one": torch.zeros(3, 1, 2, 2), "two": torch.ones(1, 3, 4, 4)})
+    one, two = fig.axes[:3], fig.axes[3:]
+    assert [len(ax.images) for ax in (*one, *two)] == [1, 1, 1, 1, 0, 0]
+    assert (one[0].get_ylabel(), two[0].get_ylabel()) == ("one", "two")
+    assert not two[1].axison
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 4), (0, 1, 4, 4)])
+def test_a_row_that_is_none_is_named(shape):
+    with pytest.raises(ValueError, match=r"row 'b'.*\(n, channels, height, width\).*\[None\]"):
+        plots.pictures({"a": torch.zeros(1, 1, 4, 4), "b": torch.zeros(shape)})
+    with pytest.raises(ValueError, match="at least one row"):
+        plots.pictures({})
+
+
+# The explorers
 
 
 def test_weights_of_the_explorer_are_a_masked_softmax():
@@ -280,6 +347,130 @@ def test_sliders_cut_the_distribution(monkeypatch):
 def test_sampling_from_one_token_is_refused():
     with pytest.raises(ValueError, match="at least two"):
         widgets.explore_sampling({"a": 1.0}, filter_logits)
+
+
+def hide_left(ratio):
+    """Titles and images (1, 2, 10): hidden from the left, and a guess that is 0.25 off."""
+    image = torch.full((1, 2, 10), 0.5)
+    hidden = torch.arange(10) < 10 * ratio
+    return {
+        "original": image,
+        "masked": image.masked_fill(hidden, torch.nan),
+        "guess": image + 0.25,
+    }
+
+
+def test_without_a_kernel_masking_is_told_for_each_ratio(capsys):
+    widgets.explore_masking(hide_left, (0.2, 0.5))
+    out = capsys.readouterr().out
+    for share in ("20%", "50%"):
+        assert (
+            f"{share} hidden: original, masked with {share} of the pixels hidden, guess, on " in out
+        )
+    assert out.count("average 0.25 per pixel from original") == 2
+
+
+def test_titles_are_written_where_they_are_new():
+    titles = {0.1: "one", 0.2: "one", 0.3: "two"}
+    fig, _ = widgets._masked(lambda ratio: {titles[ratio]: torch.zeros(1, 2, 2)}, list(titles))
+    assert [ax.get_title(loc="left") for ax in fig.axes] == ["one", "", "two"]
+
+
+def test_a_slider_hides_more(monkeypatch):
+    shown = []
+    monkeypatch.setattr(widgets, "is_live", lambda: True)
+    monkeypatch.setattr(widgets, "display", shown.append)
+    widgets.explore_masking(hide_left)
+    slider, picture = shown[0].children
+    assert (slider.min, slider.max, slider.value) == (0.25, 0.9, 0.75)
+    slider.value = 0.4
+    assert "masked with 40% of the pixels hidden" in picture.value
+
+
+@pytest.mark.parametrize("ratios", [(), (0.5, 1.5), (-0.1,), (75,)])
+def test_what_is_no_share_is_refused(ratios):
+    with pytest.raises(ValueError, match="shares from 0 to 1"):
+        widgets.explore_masking(hide_left, ratios)
+
+
+def looking(layers=2, heads=3, rows=2, columns=3):
+    """Weights of layers: head h of layer l gives 0.1 * l + 0.2 * h to patch l + h, from query q
+    to the class token 0.01 * q."""
+    weights = torch.zeros(layers, heads, 1 + rows * columns, 1 + rows * columns)
+    for layer in range(layers):
+        for head in range(heads):
+            weights[layer, head, :, 1 + layer + head] = 0.1 * layer + 0.2 * head
+    weights[..., 0] = 0.01 * torch.arange(1 + rows * columns)
+    return list(weights)
+
+
+IMAGE = torch.rand(3, 4, 6, generator=torch.Generator().manual_seed(0))
+
+
+def test_without_a_kernel_attention_is_told_for_each_layer_and_head(capsys):
+    widgets.explore_attention(IMAGE, looking(), (2, 3))
+    out = capsys.readouterr().out
+    assert "The attention weights of the class token" in out
+    # Layer 2, head 3: weight 0.1 + 0.4 on patch 1 + 2, the first one of the second row.
+    assert "head 3 gives 0.50 to the patch in row 2, column 1, and 0.00 to the class token" in out
+    assert out.count("Layer") == 2
+    assert out.count("head 1 gives") == 2
+
+
+def test_attention_lies_over_the_patches_in_reading_order():
+    weights = torch.stack(looking())
+    fig, _ = widgets._attention(IMAGE, weights, (2, 3), range(2), range(3), query=0)
+    (picture, overlay) = fig.axes[5].images  # layer 2, head 3
+    assert overlay.get_extent() == picture.get_extent()
+    assert overlay.get_array().tolist() == weights[1, 2, 0, 1:].unflatten(0, (2, 3)).tolist()
+    opacity = overlay.to_rgba(overlay.get_array())[..., 3]
+    assert opacity[1, 0] == opacity.max() > 0.5
+    assert opacity[0, 0] == 0
+    red, green, blue, _ = torch.as_tensor(picture.get_array()).unbind(-1)
+    assert torch.equal(red, green)
+    assert torch.equal(green, blue)
+
+
+def test_sliders_choose_layer_head_and_query(monkeypatch):
+    shown = []
+    monkeypatch.setattr(widgets, "is_live", lambda: True)
+    monkeypatch.setattr(widgets, "display", shown.append)
+    widgets.explore_attention(IMAGE, looking(), (2, 3))
+    layer, head, query, picture = shown[0].children
+    assert (layer.max, head.max, query.max) == (2, 3, 6)
+    assert "of the class token" in picture.value
+    assert "Layer 1: head 1 gives 0.00" in picture.value
+    layer.value, head.value, query.value = 2, 2, 5
+    assert "of the patch in row 2, column 2" in picture.value
+    assert "Layer 2: head 2 gives 0.30 to the patch in row 1, column 3" in picture.value
+    assert "0.05 to the class token" in picture.value
+
+
+def test_the_patch_that_asks_is_outlined():
+    weights = torch.stack(looking())
+    fig, _ = widgets._attention(IMAGE, weights, (2, 3), [0], [0], query=6)
+    (outline,) = fig.axes[0].patches
+    # The last patch of an image of 4 x 6 pixels, whose first pixel's middle is at 0.
+    assert outline.get_xy() == (3.5, 1.5)
+    assert (outline.get_width(), outline.get_height()) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ([], "no weights"),
+        (
+            [torch.zeros(2, 7, 7), torch.zeros(1, 2, 7, 7)],
+            r"layer 2 .*\(1, 2, 7, 7\).*weights\[0\]",
+        ),
+        ([torch.zeros(2, 7, 7), torch.zeros(3, 7, 7)], "layer 2 .*as many heads"),
+        ([torch.zeros(2, 6, 6)], r"layer 1 .*2 x 3 patches give \(heads, 7, 7\)"),
+        ([torch.zeros(7, 7)], r"layer 1 .*\(7, 7\)"),
+    ],
+)
+def test_weights_that_do_not_fit_the_grid_are_refused(weights, said):
+    with pytest.raises(ValueError, match=said):
+        widgets.explore_attention(IMAGE, weights, (2, 3))
 
 
 @pytest.mark.parametrize("static", [True, False])

@@ -74,7 +74,14 @@ FILES = {
         1_115_394,
         "Tiny Shakespeare: scenes from plays by William Shakespeare, one after the other, as "
         "gathered for char-rnn (Karpathy, 2015). The plays are in the public domain.",
-    )
+    ),
+    "cifar10/cifar-10-python.tar.gz": File(
+        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+        170_498_071,
+        "CIFAR-10: 60,000 color images of 32 x 32 pixels in ten classes (Krizhevsky, 2009, "
+        "Learning Multiple Layers of Features from Tiny Images, technical report, Toronto).",
+    ),
 }
 
 

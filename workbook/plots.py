@@ -7,8 +7,9 @@ data has the colors below, each with a contrast of at least 3.5 to white and to 
 
 import html
 import io
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -17,6 +18,7 @@ from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from workbook import budget
@@ -57,6 +59,8 @@ STYLE = {
 }
 # Weight 0 is transparent, weight 1 solid: an attention map then works on any ground.
 WEIGHTS = LinearSegmentedColormap.from_list("weights", [(0.18, 0.5, 0.82, 0), (0.18, 0.5, 0.82, 1)])
+# The same for weights that are laid over a gray image, which still shows below the largest.
+OVERLAY = LinearSegmentedColormap.from_list("overlay", [(1, 0.5, 0, 0), (1, 0.5, 0, 0.85)])
 
 
 def figure(
@@ -250,3 +254,80 @@ def signed_map(
         ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
         bar = ax.figure.colorbar(image, ax=ax, fraction=0.05, pad=0.03)
         bar.outline.set_edgecolor(INK)
+
+
+def picture(ax: Axes, image: torch.Tensor, title: str = "") -> None:
+    """Draw an image, (channels, height, width), each pixel a sharp square.
+
+    Numbers are from 0 to 1, and are clipped to that. One channel is gray, three are red, green
+    and blue. A pixel that is NaN in a channel is hidden: hatching shows where it would be.
+    Raises ``ValueError`` for another shape.
+    """
+    if image.ndim != 3 or image.shape[0] not in (1, 3) or not image.numel():
+        raise ValueError(
+            f"The image has the shape {tuple(image.shape)}. Give (channels, height, width) with "
+            "1 or 3 channels; take one image of a batch, as in images[0]."
+        )
+    image = image.detach().cpu().float()
+    hidden = image.isnan().any(dim=0)
+    colors = image.nan_to_num(0.0).clamp(0, 1).expand(3, -1, -1)
+    solid = (~hidden).to(colors)[None]
+    height, width = hidden.shape
+    with plt.rc_context(STYLE):
+        ax.grid(False)
+        # "none" keeps the pixels as they are in an SVG; a browser then draws them as squares.
+        ax.imshow(torch.cat([colors, solid]).permute(1, 2, 0).numpy(), interpolation="none")
+        ax.set(xticks=[], yticks=[], title=title)
+        # Without a frame, a white image has no edge on a white page, nor a black one on a black.
+        ax.spines[:].set(visible=True, linewidth=0.6)
+        if hidden.any():
+            # Below the image: it shows through where that is transparent.
+            whole = (-0.5, -0.5), width, height
+            hatching = {"fill": False, "hatch": "/////", "edgecolor": INK, "linewidth": 0}
+            ax.add_patch(Rectangle(*whole, zorder=-1, **hatching))
+
+
+def pictures(rows: Mapping[str, torch.Tensor]) -> Figure:
+    """Return a figure with a row of images per entry, its name at the left.
+
+    Each entry is (n, channels, height, width), drawn as ``picture`` does. Raises ``ValueError``
+    where there is none, or one has another shape.
+    """
+    for name, images in rows.items():
+        if images.ndim != 4 or not len(images):
+            raise ValueError(
+                f"The row {name!r} has the shape {tuple(images.shape)}. Give (n, channels, height, "
+                "width); of one image, images[None] makes a row."
+            )
+    if not rows:
+        raise ValueError("Give at least one row of images, as in pictures({'digits': images}).")
+    fig, axes = grid(len(rows), max(map(len, rows.values())))
+    for line, (name, images) in zip(axes, rows.items(), strict=True):
+        picture_row(line, name, images)
+    return fig
+
+
+def grid(rows: int, columns: int, side: float = 1.0, titled: bool = False) -> tuple[Figure, Any]:
+    """Return ``(fig, axes)`` for rows of pictures, ``axes`` of the shape (rows, columns).
+
+    Each picture gets a square of ``side`` inches, or of less where the page is too narrow;
+    ``titled`` leaves room for titles.
+    """
+    # No less than a title needs: the page shows a wider figure as a whole, in smaller print.
+    side = max(min(side, 6.4 / columns), 1.1 if titled else 0.0)
+    size = (columns * side + 0.8, rows * (side + 0.22 * titled) + 0.1)
+    with plt.rc_context(STYLE):
+        return plt.subplots(rows, columns, figsize=size, squeeze=False)
+
+
+def picture_row(
+    axes: Sequence[Axes], name: str, images: Iterable[torch.Tensor], titles: Iterable[str] = ()
+) -> None:
+    """Draw a row of images with its name at the left; what is left of ``axes`` stays empty."""
+    for ax, image, title in itertools.zip_longest(axes, images, titles):
+        if image is None:
+            ax.axis("off")
+        else:
+            picture(ax, image, title or "")
+            ax.title.set_fontsize(9)
+    axes[0].set_ylabel(name, rotation=0, ha="right", va="center")

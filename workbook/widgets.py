@@ -8,6 +8,7 @@ import torch
 from IPython import get_ipython
 from IPython.display import display
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from workbook import budget, plots
 
@@ -19,6 +20,27 @@ def is_live() -> bool:
     has_kernel = getattr(get_ipython(), "kernel", None) is not None
     has_widgets = importlib.util.find_spec("ipywidgets") is not None
     return has_kernel and has_widgets and not budget.static() and not budget.grading()
+
+
+def _follow(
+    controls: Sequence[Any], figure: Callable[[], tuple[Figure, str]], rows: Sequence[Any] = ()
+) -> None:
+    """Display controls, and below them a figure that is drawn anew when one of them changes.
+
+    ``figure()`` returns it with its description. ``rows``: how the controls are laid out, where
+    not one below the other.
+    """
+    import ipywidgets  # here, so that the course also runs where it is not installed
+
+    picture = ipywidgets.HTML()
+
+    def redraw(_change: object = None) -> None:
+        picture.value = plots.draw(*figure()).svg
+
+    for control in controls:
+        control.observe(redraw, names="value")
+    redraw()
+    display(ipywidgets.VBox([*(rows or controls), picture]))
 
 
 def _temperature_slider() -> Any:
@@ -57,17 +79,12 @@ def explore_softmax(scores: Mapping[str, float] | None = None) -> None:
 
     temperature = _temperature_slider()
     boxes = [ipywidgets.Checkbox(True, description=key, indent=False) for key in scores]
-    picture = ipywidgets.HTML()
-
-    def redraw(_change: object = None) -> None:
-        allowed = [box.value for box in boxes]
-        picture.value = plots.draw(*_bars(scores, [(temperature.value, allowed)])).svg
-
-    for control in (temperature, *boxes):
-        control.observe(redraw, names="value")
-    redraw()
     row = ipywidgets.HBox([ipywidgets.Label("may attend to"), *boxes])
-    display(ipywidgets.VBox([temperature, row, picture]))
+    _follow(
+        [temperature, *boxes],
+        lambda: _bars(scores, [(temperature.value, [box.value for box in boxes])]),
+        rows=[temperature, row],
+    )
 
 
 def _weights(scores: Sequence[float], temperature: float, allowed: Sequence[bool]) -> list[float]:
@@ -126,14 +143,7 @@ def explore_positions(encoding: torch.Tensor) -> None:
     import ipywidgets  # here, so that the course also runs where it is not installed
 
     position = ipywidgets.IntSlider(value=0, min=0, max=length - 1, description="position")
-    picture = ipywidgets.HTML()
-
-    def redraw(_change: object = None) -> None:
-        picture.value = plots.draw(*_clocks(encoding, [position.value])).svg
-
-    position.observe(redraw, names="value")
-    redraw()
-    display(ipywidgets.VBox([position, picture]))
+    _follow([position], lambda: _clocks(encoding, [position.value]))
 
 
 def _clocks(encoding: torch.Tensor, positions: Sequence[int]) -> tuple[Figure, str]:
@@ -206,16 +216,11 @@ def explore_sampling(
     temperature = _temperature_slider()
     top_k = ipywidgets.IntSlider(value=size, min=1, max=size, description="top-k")
     top_p = ipywidgets.FloatSlider(value=1.0, min=0.05, max=1.0, step=0.05, description="top-p")
-    picture = ipywidgets.HTML()
-
-    def redraw(_change: object = None) -> None:
-        setting = (temperature.value, top_k.value, top_p.value)
-        picture.value = plots.draw(*_sampled(logits, filter_logits, [setting])).svg
-
-    for control in (temperature, top_k, top_p):
-        control.observe(redraw, names="value")
-    redraw()
-    display(ipywidgets.VBox([temperature, top_k, top_p, picture]))
+    controls = [temperature, top_k, top_p]
+    _follow(
+        controls,
+        lambda: _sampled(logits, filter_logits, [tuple(control.value for control in controls)]),
+    )
 
 
 def _sampled(
@@ -260,3 +265,161 @@ def _sampled(
         told.append(f"{', '.join(changed) or 'as it is'}: {', '.join(parts)}")
     axes[0][0].invert_yaxis()  # once: the panels share the axis
     return fig, "Bar charts of the probability of each token. " + ". ".join(told) + "."
+
+
+def explore_masking(
+    pictures: Callable[[float], Mapping[str, torch.Tensor]],
+    ratios: Sequence[float] = (0.25, 0.5, 0.75, 0.9),
+) -> None:
+    """Explore what hiding a share of an image's patches does.
+
+    ``pictures(ratio)`` returns title -> image, (channels, height, width), NaN where hidden. With a
+    kernel: a slider from the smallest to the largest of ``ratios``. Without one: a figure with a
+    row for each of them. Raises ``ValueError`` where there is no ratio, or one not from 0 to 1.
+    """
+    if not ratios or not all(0 <= ratio <= 1 for ratio in ratios):
+        raise ValueError(f"The ratios are {ratios!r}. Give shares from 0 to 1, as in (0.5, 0.75).")
+    if not is_live():
+        plots.show(*_masked(pictures, ratios))
+        return
+
+    import ipywidgets  # here, so that the course also runs where it is not installed
+
+    ratio = ipywidgets.FloatSlider(
+        value=sorted(ratios)[len(ratios) // 2],
+        min=min(ratios),
+        max=max(ratios),
+        step=0.05,
+        description="hidden",
+        readout_format=".0%",
+    )
+    _follow([ratio], lambda: _masked(pictures, [ratio.value]))
+
+
+def _masked(
+    pictures: Callable[[float], Mapping[str, torch.Tensor]], ratios: Sequence[float]
+) -> tuple[Figure, str]:
+    """Return a figure with a row of pictures per ratio, and its description."""
+    rows = {f"{ratio:.0%} hidden": pictures(ratio) for ratio in ratios}
+    fig, axes = plots.grid(len(rows), max(map(len, rows.values())), side=1.7, titled=True)
+    told = []
+    above = []
+    for line, (name, images) in zip(axes, rows.items(), strict=True):
+        # The same titles in every row would only be noise.
+        plots.picture_row(line, name, images.values(), images if list(images) != above else ())
+        above = list(images)
+        told.append(f"{name}: {', '.join(_told(images))}")
+    return fig, "Pictures by the share of hidden patches. " + ". ".join(told) + "."
+
+
+def _told(images: Mapping[str, torch.Tensor]) -> list[str]:
+    """Say of each picture what is hidden, or else how far it is from the first whole one."""
+    first = None
+    parts = []
+    for title, image in images.items():
+        hidden = image.isnan().any(dim=0).float().mean().item()
+        if hidden:
+            parts.append(f"{title} with {hidden:.0%} of the pixels hidden")
+        elif first and images[first].shape == image.shape:
+            away = (image - images[first]).abs().mean()
+            parts.append(f"{title}, on average {away:.2f} per pixel from {first}")
+        else:
+            first = title
+            parts.append(title)
+    return parts
+
+
+def explore_attention(
+    image: torch.Tensor, weights: Sequence[torch.Tensor], grid: tuple[int, int]
+) -> None:
+    """Explore where the layers and heads of a Vision Transformer look in ``image``.
+
+    image: (channels, height, width). weights: for each layer (heads, 1 + patches, 1 + patches),
+    the class token first. grid: (rows, columns) of patches. With a kernel: sliders for layer,
+    head and query. Without one: a figure with a row per layer and a column per head, the class
+    token being the query. Raises ``ValueError`` where the shapes do not fit together.
+    """
+    rows, columns = grid
+    length = 1 + rows * columns
+    if not len(weights):
+        raise ValueError("There are no weights. Give a list of them, one entry per layer.")
+    for layer, matrices in enumerate(weights, start=1):
+        if matrices.ndim != 3 or tuple(matrices.shape) != (len(weights[0]), length, length):
+            raise ValueError(
+                f"The weights of layer {layer} have the shape {tuple(matrices.shape)}. For a grid "
+                f"of {rows} x {columns} patches give (heads, {length}, {length}) for each layer, "
+                "with as many heads in each; take one image of a batch, as in weights[0]."
+            )
+    weights = torch.stack([matrices.detach().cpu().float() for matrices in weights])
+    layers, heads = map(range, weights.shape[:2])
+    if not is_live():
+        plots.show(*_attention(image, weights, grid, layers, heads, query=0))
+        return
+
+    import ipywidgets  # here, so that the course also runs where it is not installed
+
+    layer = ipywidgets.IntSlider(value=1, min=1, max=len(layers), description="layer")
+    head = ipywidgets.IntSlider(value=1, min=1, max=len(heads), description="head")
+    query = ipywidgets.IntSlider(value=0, min=0, max=length - 1, description="query")
+    _follow(
+        [layer, head, query],
+        lambda: _attention(image, weights, grid, [layer.value - 1], [head.value - 1], query.value),
+    )
+
+
+def _attention(
+    image: torch.Tensor,
+    weights: torch.Tensor,
+    grid: tuple[int, int],
+    layers: Sequence[int],
+    heads: Sequence[int],
+    query: int,
+) -> tuple[Figure, str]:
+    """Return a figure with a query's weights for each layer and head, and its description.
+
+    weights: (layers, heads, 1 + patches, 1 + patches). Each panel's color is solid at its own
+    largest weight: a weight of 1/64 would else not show.
+    """
+    rows, columns = grid
+    height, width = image.shape[-2:]
+    # In gray, so that all color is weight.
+    gray = image.detach().cpu().float().mean(dim=0, keepdim=True)
+    side = 3.2 if len(layers) == len(heads) == 1 else 1.3
+    fig, axes = plots.grid(len(layers), len(heads), side, titled=True)
+
+    def place(patch: int) -> str:
+        return f"row {patch // columns + 1}, column {patch % columns + 1}"
+
+    told = []
+    for line, layer in zip(axes, layers, strict=True):
+        own, *patches = weights[layer, heads, query].T  # each of them has an entry per head
+        largest, strongest = torch.stack(patches).max(dim=0)
+        titles = [f"head {head + 1}: {most:.2f}" for head, most in zip(heads, largest, strict=True)]
+        plots.picture_row(line, f"layer {layer + 1}", [gray] * len(heads), titles)
+        parts = []
+        for i, (ax, head) in enumerate(zip(line, heads, strict=True)):
+            ax.imshow(
+                weights[layer, head, query, 1:].unflatten(0, grid).numpy(),
+                cmap=plots.OVERLAY,
+                vmin=0,
+                vmax=largest[i].item() or 1,  # a query may look at no patch at all
+                interpolation="none",
+                extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+            )
+            if query:
+                tall, wide = height / rows, width / columns
+                row, column = divmod(query - 1, columns)
+                corner = column * wide - 0.5, row * tall - 0.5
+                ax.add_patch(
+                    Rectangle(corner, wide, tall, fill=False, edgecolor=plots.BLUE, linewidth=2)
+                )
+            parts.append(
+                f"head {head + 1} gives {largest[i]:.2f} to the patch in "
+                f"{place(strongest[i].item())}, and {own[i]:.2f} to the class token"
+            )
+        told.append(f"Layer {layer + 1}: {'; '.join(parts)}")
+    asking = f"the patch in {place(query - 1)}" if query else "the class token"
+    return fig, (
+        f"The attention weights of {asking}, as color over the image; the number is the largest "
+        f"weight of a patch. {'. '.join(told)}."
+    )
