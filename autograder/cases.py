@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from autograder.complaints import Complaint
 from autograder.inputs import Make
 from autograder.runner import Subject
 
@@ -65,6 +67,26 @@ def in_both_precisions(module: Subject, *inputs: Tensor) -> dict[str, Any]:
     }
 
 
+def refusal(call: Callable[..., Any], *arguments: Any) -> tuple[str, set[int]]:
+    """The error that a call raises, ``ValueError`` for its subclasses too, and its numbers."""
+    try:
+        call(*arguments)
+    except Complaint:
+        raise
+    except Exception as error:
+        name = "ValueError" if isinstance(error, ValueError) else type(error).__name__
+        return name, {int(number) for number in re.findall(r"\d+", str(error))}
+    return "nothing", set()
+
+
+def dropped_share(change: Tensor, rate: float) -> bool:
+    """Whether dropout made ``change`` of ones: a share of about ``rate`` is 0, the rest grew."""
+    zero = change.abs() < 1e-5
+    grown = (change - 1 / (1 - rate)).abs() < 1e-4
+    share = float(zero.float().mean())
+    return bool((zero | grown).all()) and abs(share - rate) < 0.06
+
+
 # Parameters.
 
 
@@ -78,10 +100,137 @@ def numbers(module: Subject) -> int:
     return sum(parameter.numel() for parameter in module.component.parameters())
 
 
+def missing(module: Subject, *arguments: Any) -> str:
+    """The names of parameters that the exercise asks for and the learner's module lacks."""
+    own = own_parameters(module)
+    asked = module.exercise.parameters(*arguments) if module.exercise.parameters else {}
+    return ", ".join(name for name in asked if name not in own)
+
+
+def misshapen(module: Subject, *arguments: Any) -> str:
+    """The parameters that have another shape than the exercise asks for, and the shape they have.
+
+    Where a case fills the parameters this is a complaint; here it is an output, which can be told
+    from other mistakes.
+    """
+    own = own_parameters(module)
+    asked = module.exercise.parameters(*arguments) if module.exercise.parameters else {}
+    return ", ".join(
+        f"{name} {tuple(own[name].shape)}"
+        for name, shape in asked.items()
+        if name in own and tuple(own[name].shape) != tuple(shape)
+    )
+
+
+def silence(module: Subject, *layers: str) -> None:
+    """Lets the linear layers whose names end in one of ``layers`` return 0."""
+    with torch.no_grad():
+        for name, parameter in own_parameters(module).items():
+            if name.rpartition(".")[0].endswith(layers):
+                parameter.zero_()
+
+
+def hand_on(model: Subject, *embeddings: str) -> None:
+    """Lets every sublayer of a model's blocks give 0, so that the blocks hand x on as it is.
+
+    A mistake in a block then costs nothing here: the block has a check of its own. Not even a
+    norm that stands at a wrong place shows through the last norm: all weights of the blocks' norms
+    are the same, their biases are 0, and the vectors are so long that eps is no part of them.
+
+    ``embeddings`` names the parameters whose sum goes into the first block.
+    """
+    silence(model, "w_o", "w_2", "norm1", "norm2")
+    with torch.no_grad():
+        for name, parameter in own_parameters(model).items():
+            if name.endswith(("norm1.weight", "norm2.weight")):
+                parameter.fill_(8.0)
+            elif name in embeddings:
+                parameter.mul_(8)
+
+
+def dropped_after_sublayers(block: Subject, x: Tensor, rate: float) -> dict[str, bool]:
+    """Whether a pre-norm block in training mode drops that share of what its sublayers give."""
+    found = {}
+    for what, last in (("the attention", "self_attn.w_o"), ("the network", "w_2")):
+        silence(block, "w_o", "w_2")
+        with torch.no_grad():
+            own_parameters(block)[f"{last}.bias"].fill_(1.0)
+        change = block(x.clone()) - x
+        found[f"a share of {rate:g} of what {what} gives is dropped"] = dropped_share(change, rate)
+    return found
+
+
+def dropped_inside_sublayers(block: Subject, x: Tensor) -> dict[str, bool]:
+    """Whether a pre-norm block with dropout of a half drops weights, and no hidden numbers.
+
+    x (sequences, 1, d_model), for a block in training mode.
+    """
+    own = own_parameters(block)
+    kept = own["w_2.weight"].detach().clone()
+    silence(block, "w_2", "w_1")
+    with torch.no_grad():
+        own["self_attn.w_o.bias"].zero_()
+        # With one key, the attention gives nothing where the only weight is dropped. The dropout
+        # after it hardly ever drops all eight numbers.
+        silent = (block(x.clone()) - x).abs().amax(dim=(1, 2)) < 1e-6
+        # All sequences have the same hidden numbers; what w_2 makes of them is the same, unless
+        # some were dropped.
+        silence(block, "w_o")
+        own["w_1.bias"].fill_(1.0)
+        own["w_2.weight"].copy_(kept)
+        given = (block(x.clone()) - x)[:, 0]  # (sequences, d_model)
+    zero = given.abs() < 1e-6
+    most, least = given.masked_fill(zero, -1e9).amax(dim=0), given.masked_fill(zero, 1e9).amin(0)
+    return {
+        "the attention drops half of its weights": 0.35 < float(silent.float().mean()) < 0.65,
+        "the network drops no hidden numbers": bool((most - least < 1e-3).all()),
+    }
+
+
 def attention_parameters(prefix: str, d_model: int) -> dict[str, tuple[int, ...]]:
     """The parameters of chapter 2's multi-head attention and their shapes, behind ``prefix``."""
     return {
         f"{prefix}{layer}.{part}": shape
         for layer in ("w_q", "w_k", "w_v", "w_o")
         for part, shape in (("weight", (d_model, d_model)), ("bias", (d_model,)))
+    }
+
+
+def pre_norm_parameters(d_model: int, d_ff: int, prefix: str = "") -> dict[str, tuple[int, ...]]:
+    """The parameters of a pre-norm block of attention and network, as in GPT and ViT."""
+    return {
+        **attention_parameters(f"{prefix}self_attn.", d_model),
+        **{
+            f"{prefix}{norm}.{part}": (d_model,)
+            for norm in ("norm1", "norm2")
+            for part in ("weight", "bias")
+        },
+        f"{prefix}w_1.weight": (d_ff, d_model),
+        f"{prefix}w_1.bias": (d_ff,),
+        f"{prefix}w_2.weight": (d_model, d_ff),
+        f"{prefix}w_2.bias": (d_model,),
+    }
+
+
+def blocks_parameters(d_model: int, num_layers: int, d_ff: int) -> dict[str, tuple[int, ...]]:
+    """The parameters of a stack of such blocks, and of the norm behind it."""
+    found: dict[str, tuple[int, ...]] = {"norm.weight": (d_model,), "norm.bias": (d_model,)}
+    for layer in range(num_layers):
+        found |= pre_norm_parameters(d_model, d_ff, f"blocks.{layer}.")
+    return found
+
+
+def patch_count(image_size: int | tuple[int, int], patch_size: int) -> int:
+    """How many patches an image has: of so many pixels in a square, or of (height, width)."""
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    return (height // patch_size) * (width // patch_size)
+
+
+def patch_parameters(
+    patch_size: int, channels: int, d_model: int, prefix: str = ""
+) -> dict[str, tuple[int, ...]]:
+    """The parameters of a patch embedding, behind ``prefix``."""
+    return {
+        f"{prefix}projection.weight": (d_model, patch_size * patch_size * channels),
+        f"{prefix}projection.bias": (d_model,),
     }

@@ -3,7 +3,6 @@
 import copy
 import itertools
 import math
-import re
 from collections import Counter
 
 import torch
@@ -11,7 +10,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from autograder.cases import attention_parameters, numbers, own_parameters
+from autograder.cases import (
+    attention_parameters,
+    blocks_parameters,
+    dropped_after_sublayers,
+    dropped_inside_sublayers,
+    hand_on,
+    missing,
+    numbers,
+    own_parameters,
+    pre_norm_parameters,
+    refusal,
+    silence,
+)
 from autograder.complaints import Complaint
 from autograder.exercise import Exercise, Returned, near_answer
 from autograder.runner import raises
@@ -29,20 +40,6 @@ def drawn_letters(make, letters="abcdefghij"):
     alphabet = "abcdefghijklmnopqrstuvwxyz"
     drawn = make.uniform(0, 1, len(alphabet)).argsort(stable=True)[: len(letters)].tolist()
     return str.maketrans(letters, "".join(alphabet[i] for i in sorted(drawn)))
-
-
-def missing(module, *arguments):
-    """The names of parameters that the exercise asks for and the learner's module lacks."""
-    own = own_parameters(module)
-    return ", ".join(name for name in module.exercise.parameters(*arguments) if name not in own)
-
-
-def silence(module, *layers):
-    """Lets the linear layers whose names end in one of ``layers`` return 0."""
-    with torch.no_grad():
-        for name, parameter in own_parameters(module).items():
-            if name.rpartition(".")[0].endswith(layers):
-                parameter.zero_()
 
 
 # ---- learning byte-pair encoding -----------------------------------------------------------
@@ -1065,16 +1062,7 @@ def _():
 
 def gpt_block_parameters(d_model, num_heads, dropout=0.0):
     """The parameters of a block."""
-    return attention_parameters("self_attn.", d_model) | {
-        "norm1.weight": (d_model,),
-        "norm1.bias": (d_model,),
-        "norm2.weight": (d_model,),
-        "norm2.bias": (d_model,),
-        "w_1.weight": (4 * d_model, d_model),
-        "w_1.bias": (4 * d_model,),
-        "w_2.weight": (d_model, 4 * d_model),
-        "w_2.bias": (d_model,),
-    }
+    return pre_norm_parameters(d_model, 4 * d_model)
 
 
 gpt_block = Exercise(
@@ -1085,14 +1073,6 @@ gpt_block = Exercise(
     without=["multi_head_attention", "_transformer_encoder_layer_fwd"],
     parameters=gpt_block_parameters,
 )
-
-
-def dropped_share(change, rate):
-    """Whether dropout made ``change`` of ones: a share of about ``rate`` is 0, the rest grew."""
-    zero = change.abs() < 1e-5
-    grown = (change - 1 / (1 - rate)).abs() < 1e-4
-    share = float(zero.float().mean())
-    return bool((zero | grown).all()) and abs(share - rate) < 0.06
 
 
 @gpt_block.case(
@@ -1256,15 +1236,8 @@ def _(gpt_block, make):
     "the rest grows by 1 / (1 - 0.25).",
 )
 def _(gpt_block, make):
-    layer, x, found = make.module(gpt_block, 8, 2, 0.25), make.normal(40, 5, 8), {}
-    for what, last in (("the attention", "self_attn.w_o"), ("the network", "w_2")):
-        silence(layer, "w_o", "w_2")
-        with torch.no_grad():
-            own_parameters(layer)[f"{last}.bias"].fill_(1.0)
-        found[f"a quarter of what {what} gives is dropped"] = dropped_share(
-            layer(x.clone()) - x, 0.25
-        )
-    return found
+    layer = make.module(gpt_block, 8, 2, 0.25)
+    return dropped_after_sublayers(layer, make.normal(40, 5, 8), 0.25)
 
 
 @gpt_block.case(
@@ -1274,27 +1247,8 @@ def _(gpt_block, make):
     "between w_1 and w_2.",
 )
 def _(gpt_block, make):
-    layer, x = make.module(gpt_block, 8, 1, 0.5), make.normal(400, 1, 8)
-    own = own_parameters(layer)
-    kept = own["w_2.weight"].detach().clone()
-    silence(layer, "w_2", "w_1")
-    with torch.no_grad():
-        own["self_attn.w_o.bias"].zero_()
-        # With one key, the attention gives nothing where the only weight is dropped. The dropout
-        # after it hardly ever drops all eight numbers.
-        silent = (layer(x.clone()) - x).abs().amax(dim=(1, 2)) < 1e-6
-        # All sequences have the same hidden numbers; what w_2 makes of them is the same, unless
-        # some were dropped.
-        silence(layer, "w_o")
-        own["w_1.bias"].fill_(1.0)
-        own["w_2.weight"].copy_(kept)
-        given = (layer(x.clone()) - x)[:, 0]  # (400, 8)
-    zero = given.abs() < 1e-6
-    most, least = given.masked_fill(zero, -1e9).amax(dim=0), given.masked_fill(zero, 1e9).amin(0)
-    return {
-        "the attention drops half of its weights": 0.35 < float(silent.float().mean()) < 0.65,
-        "the network drops no hidden numbers": bool((most - least < 1e-3).all()),
-    }
+    layer = make.module(gpt_block, 8, 1, 0.5)
+    return dropped_inside_sublayers(layer, make.normal(400, 1, 8))
 
 
 @gpt_block.case(
@@ -1701,13 +1655,7 @@ def gpt_parameters(vocab_size, context, d_model, num_layers, num_heads, dropout=
     return {
         "token.weight": (vocab_size, d_model),
         "position.weight": (context, d_model),
-        "norm.weight": (d_model,),
-        "norm.bias": (d_model,),
-    } | {
-        f"blocks.{i}.{name}": shape
-        for i in range(num_layers)
-        for name, shape in gpt_block_parameters(d_model, num_heads).items()
-    }
+    } | blocks_parameters(d_model, num_layers, 4 * d_model)
 
 
 gpt = Exercise(
@@ -1721,6 +1669,9 @@ gpt = Exercise(
 )
 
 
+TABLES = ("token.weight", "position.weight")
+
+
 def small_gpt(
     gpt, make, num_layers=1, num_heads=2, dropout=0.0, context=7, dtype=torch.float32, silent=True
 ):
@@ -1730,36 +1681,8 @@ def small_gpt(
     """
     model = make.module(gpt, 9, context, 8, num_layers, num_heads, dropout, dtype=dtype)
     if silent:
-        hand_on(model)
+        hand_on(model, *TABLES)
     return model
-
-
-def hand_on(model):
-    """Lets every sublayer of a model's blocks give 0, so that the blocks hand x on as it is.
-
-    A mistake in a block then costs nothing here: GPTBlock has a check of its own. Not even a
-    norm that stands at a wrong place shows through the last norm: all weights of the blocks' norms
-    are the same, their biases are 0, and the vectors are so long that eps is no part of them.
-    """
-    silence(model, "w_o", "w_2", "norm1", "norm2")
-    with torch.no_grad():
-        for name, parameter in own_parameters(model).items():
-            if name.endswith(("norm1.weight", "norm2.weight")):
-                parameter.fill_(8.0)
-            elif name in ("token.weight", "position.weight"):
-                parameter.mul_(8)
-
-
-def refusal(call, argument):
-    """The error that a call raises, ``ValueError`` for its subclasses too, and its numbers."""
-    try:
-        call(argument)
-    except Complaint:
-        raise
-    except Exception as error:
-        name = "ValueError" if isinstance(error, ValueError) else type(error).__name__
-        return name, {int(number) for number in re.findall(r"\d+", str(error))}
-    return "nothing", set()
 
 
 @gpt.case(
@@ -1889,7 +1812,7 @@ def _(gpt, make):
 )
 def _(gpt, make):
     model = make.module(gpt, 8, 9, 8, 1, 2)
-    hand_on(model)
+    hand_on(model, *TABLES)
     return {"logits": model(make.integers(0, 8, 1, 3))}
 
 
@@ -1931,7 +1854,7 @@ def _(gpt, make):
 )
 def _(gpt, make):
     model = make.module(gpt, 8, 9, 8, 1, 2, 0.5)
-    hand_on(model)
+    hand_on(model, *TABLES)
     own = own_parameters(model)
     with torch.no_grad():
         # Each sum of token and position is 1, though neither is; and what the norm gives is
