@@ -3009,8 +3009,8 @@ def _():
 
     for same in (Once, of(draw=seeded), of(draw=seeding)):
         yield (
-            "Every call hides the same: the noise is kept, has a fixed seed or comes from the image; "
-            "each call draws anew.",
+            "Every call hides the same: the noise is kept, has a fixed seed or comes from the "
+            "image; each call draws anew.",
             same,
             draw + " Set no seed there.",
         )
