@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import importlib
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 import torch
-from conftest import SECRET, fresh_pack, references, solution
+from conftest import ROOT, SECRET, fresh_pack, references, solution
 from torch import nn
 
 from autograder import exercise as exercises
@@ -164,6 +166,16 @@ def test_process_that_runs_learner_code_holds_no_misconception() -> None:
     for misconceptions in (True, False):
         case = exercises.find("gpt/learn_bpe", misconceptions).cases[0]
         assert ("join_backwards" in case.build.__globals__) is misconceptions
+    # A process of its own: this one has loaded them.
+    loaded = "import sys; from autograder import exercise; list(exercise.every())"
+    told = subprocess.run(
+        [sys.executable, "-c", f"{loaded}; print('autograder.slips' in sys.modules)"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+    )
+    assert told.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize("exercise", EXERCISES, ids=IDS)

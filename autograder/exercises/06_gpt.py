@@ -1297,134 +1297,25 @@ def _(gpt_block, make):
 @gpt_block.misconceptions
 def _():
     """A block with one thing wrong at a time."""
+    from autograder import slips
+    from autograder.slips import attend, transform
     from workbook.ready.attention import causal_mask
-    from workbook.ready.multi_head import MultiHeadAttention
 
-    class Always(nn.Module):
-        def __init__(self, rate):
-            super().__init__()
-            self.rate = rate
+    def block(*order, **parts):
+        """The shared block with what GPT-2 has: a mask, the other GELU, the norm's default eps."""
+        own = {
+            "mask": causal_mask,
+            "bend": lambda z: F.gelu(z, approximate="tanh"),
+            "norm": nn.LayerNorm,
+        }
 
-        def forward(self, x):
-            return F.dropout(x, self.rate)
-
-    def nothing(rate):
-        return nn.Identity()
-
-    def tanh_gelu(z):
-        return F.gelu(z, approximate="tanh")
-
-    def attend(self, query, keys=None):
-        keys = query if keys is None else keys
-        mask = self.mask(query.size(self.axis))
-        return self.drop1(self.self_attn(query, keys, keys, mask)[0])
-
-    def transform(self, x):
-        return self.drop2(self.w_2(self.hidden(self.bend(self.w_1(x)))))
-
-    def block(
-        first=lambda self, x: x + attend(self, self.norm1(x)),
-        second=lambda self, x, y: y + transform(self, self.norm2(y)),
-        mask=causal_mask,
-        axis=1,
-        bend=tanh_gelu,
-        drop=(nn.Dropout, nn.Dropout),
-        hidden=nothing,
-        inside=1,
-        heads=lambda d_model, num_heads: num_heads,
-        width=4,
-        norm=nn.LayerNorm,
-        change=lambda self, d_model: None,
-    ):
-        class Block(nn.Module):
+        class Block(slips.block(*order, **(own | parts))):
             def __init__(self, d_model, num_heads, dropout=0.0):
-                super().__init__()
-                heads_ = heads(d_model, num_heads)
-                self.self_attn = MultiHeadAttention(d_model, heads_, inside * dropout)
-                self.norm1, self.norm2 = norm(d_model), norm(d_model)
-                self.w_1 = nn.Linear(d_model, width * d_model)
-                self.w_2 = nn.Linear(width * d_model, d_model)
-                self.drop1, self.drop2 = drop[0](dropout), drop[1](dropout)
-                self.hidden, self.bend = hidden(dropout), bend
-                self.mask, self.axis = mask, axis
-                change(self, d_model)
-
-            def forward(self, x):
-                return second(self, x, first(self, x))
+                super().__init__(d_model, num_heads, 4 * d_model, dropout)
 
         return Block
 
-    # The norms.
-
-    pre = "x = x + dropout(sublayer(norm(x))), for both sublayers."
-    yield (
-        "This is post-norm: the sum is normalized, as in 2017. GPT-2 normalizes what goes into "
-        "each sublayer, and leaves the sum as it is.",
-        block(
-            lambda self, x: self.norm1(x + attend(self, x)),
-            lambda self, x, y: self.norm2(y + transform(self, y)),
-        ),
-        pre,
-    )
-    yield (
-        "What a sublayer gives is normalized; what goes into it must be.",
-        block(
-            lambda self, x: x + self.norm1(attend(self, x)),
-            lambda self, x, y: y + self.norm2(transform(self, y)),
-        ),
-        pre,
-    )
-    yield (
-        "norm1 is missing: the attention gets x as it is.",
-        block(lambda self, x: x + attend(self, x)),
-        "Normalize first: n = self.norm1(x), and attend with n.",
-    )
-    yield (
-        "norm2 is missing: the network gets its input as it is.",
-        block(second=lambda self, x, y: y + transform(self, y)),
-        "x + dropout(w_2(gelu(w_1(norm2(x))))).",
-    )
-
-    def normal_first(self, x):
-        x = self.norm1(x)
-        return x + attend(self, x)
-
-    def normal_second(self, x, y):
-        y = self.norm2(y)
-        return y + transform(self, y)
-
-    for parts in (
-        {"first": normal_first},
-        {"second": normal_second},
-        {"first": normal_first, "second": normal_second},
-    ):
-        yield (
-            "The normalized x is added, not x itself: a norm stands on the residual path.",
-            block(**parts),
-            "Give the normalized x a name of its own, n = self.norm1(x), and add to x.",
-        )
-    yield (
-        "norm1 is used for both sublayers, and norm2 never.",
-        block(second=lambda self, x, y: y + transform(self, self.norm1(y))),
-        "Use self.norm2 before the network.",
-    )
-    yield (
-        "One norm serves both sublayers; each has a norm with parameters of its own.",
-        block(change=lambda self, d_model: setattr(self, "norm2", self.norm1)),
-        "Create two: self.norm1 and self.norm2.",
-    )
-    yield (
-        "Only the queries are normalized; keys and values are taken from x as it is.",
-        block(lambda self, x: x + attend(self, self.norm1(x), x)),
-        "n = self.norm1(x), then self.self_attn(n, n, n, mask).",
-    )
-    yield (
-        "The output is normalized once more; the last norm of GPT stands after all blocks.",
-        block(
-            second=lambda self, x, y: F.layer_norm(y + transform(self, self.norm2(y)), x.shape[-1:])
-        ),
-        "Return the sum as it is.",
-    )
+    yield from slips.of_pre_norm(block, "GPT-2", "self_attn(n, n, n, mask)")
     yield (
         "There is a third norm; the last norm of GPT stands after all blocks.",
         block(
@@ -1439,31 +1330,6 @@ def _():
             block(norm=lambda d_model, eps=eps: nn.LayerNorm(d_model, eps=eps)),
             "nn.LayerNorm(d_model), without eps.",
         )
-
-    # The flow.
-
-    yield (
-        "The first residual connection is missing: x is not added to what the attention gives.",
-        block(lambda self, x: attend(self, self.norm1(x))),
-        "x = x + dropout(self_attn(n, n, n, mask)[0]).",
-    )
-    yield (
-        "The second residual connection is missing: x is not added to what the network gives.",
-        block(second=lambda self, x, y: transform(self, self.norm2(y))),
-        "Return x + dropout(w_2(gelu(w_1(norm2(x))))).",
-    )
-    yield (
-        "Attention and network work side by side on the same x; the network must get the sum of x "
-        "and what the attention gave.",
-        block(second=lambda self, x, y: y + transform(self, self.norm2(x))),
-        "Write x = x + ... first, then use that x twice: x + w_2(gelu(w_1(norm2(x)))).",
-    )
-    yield (
-        "The second residual is taken from the block's input, and what the attention gave is lost "
-        "from the sum.",
-        block(second=lambda self, x, y: x + transform(self, self.norm2(y))),
-        "Write x = x + ... first, then use that x twice: x + w_2(gelu(w_1(norm2(x)))).",
-    )
     yield (
         "The network comes first and the attention second.",
         block(
@@ -1477,17 +1343,11 @@ def _():
         x += attend(self, self.norm1(x))
         return x
 
-    def in_place_unseen(self, x):
-        read = attend(self, self.norm1(x))
-        x.data += read.data
-        return x
-
-    for first in (in_place, in_place_unseen):
-        yield (
-            "The residual is added in place, which changes the caller's x.",
-            block(first),
-            "Write x = x + ..., not x += ....",
-        )
+    yield (
+        "The residual is added in place, which changes the caller's x.",
+        block(in_place),
+        "Write x = x + ..., not x += ....",
+    )
     yield (
         "The block computes in float32, whatever the dtype of x.",
         block(
@@ -1495,59 +1355,22 @@ def _():
         ),
         "Leave x in its dtype; what you make yourself takes it with dtype=x.dtype.",
     )
-
-    # The network.
-
     for sentence, bend in (
         ("This is the exact GELU; GPT-2 uses the approximation with tanh.", F.gelu),
         ("A ReLU stands between w_1 and w_2; GPT-2 uses the GELU with tanh.", torch.relu),
         (
             "This is another approximation of the GELU, with a sigmoid; GPT-2's has a tanh.",
-            lambda z: z * torch.sigmoid(1.702 * z),
+            slips.quick_gelu,
         ),
         ("Nothing stands between w_1 and w_2; there must be a GELU.", lambda z: z),
     ):
         yield sentence, block(bend=bend), "F.gelu(self.w_1(...), approximate='tanh')."
-    for width in (1, 2):
+    for times in (1, 2):
         yield (
             "The hidden layer is not four times as wide as the model.",
-            block(width=width),
+            block(width=lambda d_model, d_ff, times=times: times * d_model),
             "w_1 = nn.Linear(d_model, 4 * d_model), and w_2 back.",
         )
-
-    def without_bias(*names):
-        def change(self, d_model):
-            for name, module in list(self.named_modules()):
-                if isinstance(module, nn.Linear | nn.LayerNorm) and name.startswith(names):
-                    module.bias = None
-
-        return change
-
-    for names in (
-        ("w_1", "w_2"),
-        ("self_attn", "w_1", "w_2"),
-        ("self_attn", "w_1", "w_2", "norm"),
-    ):
-        yield (
-            "Biases are missing; GPT-2's layers and norms all have one.",
-            block(change=without_bias(*names)),
-            "Leave bias=True, the default of nn.Linear and nn.LayerNorm.",
-        )
-
-    def torch_attention(self, d_model):
-        self.self_attn = nn.MultiheadAttention(d_model, 2, batch_first=True)
-
-    yield (
-        "self_attn is PyTorch's nn.MultiheadAttention, whose parameters have other names.",
-        block(
-            lambda self, x: x + self.self_attn(*[self.norm1(x)] * 3)[0],
-            change=torch_attention,
-        ),
-        "Use the MultiHeadAttention of chapter 2: self.self_attn = MultiHeadAttention(d_model, "
-        "num_heads, dropout).",
-    )
-
-    # The mask.
 
     def ones(length):
         return torch.ones(length, length, dtype=torch.bool)
@@ -1584,66 +1407,6 @@ def _():
         "The mask is as long as the batch, not as the sequence.",
         block(axis=0),
         "causal_mask(x.shape[1]): axis 0 is the batch.",
-    )
-    yield (
-        "num_heads is not passed on to the attention.",
-        block(heads=lambda d_model, num_heads: 1),
-        "MultiHeadAttention(d_model, num_heads, dropout).",
-    )
-
-    # Dropout.
-
-    for drop, where in (
-        ((nothing, nn.Dropout), "what the attention gives"),
-        ((nn.Dropout, nothing), "what the network gives"),
-        ((nothing, nothing), "what either sublayer gives"),
-    ):
-        yield (
-            f"There is no dropout on {where}, before x is added.",
-            block(drop=drop),
-            pre,
-        )
-    yield (
-        "There is no dropout at all.",
-        block(drop=(nothing, nothing), inside=0),
-        "x + dropout(sublayer(norm(x))), and the rate goes to self_attn too.",
-    )
-    yield (
-        "The dropout rate is not passed on to the attention.",
-        block(inside=0),
-        "MultiHeadAttention(d_model, num_heads, dropout).",
-    )
-    yield (
-        "Hidden numbers are dropped too, between w_1 and w_2; only what w_2 gives is dropped here.",
-        block(hidden=nn.Dropout),
-        "x + dropout(w_2(gelu(w_1(norm2(x))))), with one dropout.",
-    )
-    for drop in ((Always, Always), (Always, nn.Dropout), (nn.Dropout, Always)):
-        yield (
-            "Dropout acts in evaluation mode too.",
-            block(drop=drop),
-            "Use nn.Dropout, or F.dropout with training=self.training.",
-        )
-
-    def plain(self, x):
-        return self.self_attn(x, x, x, self.mask(x.size(1)))[0]
-
-    yield (
-        "Dropout acts on x itself; it belongs on what the sublayer gives, before x is added.",
-        block(
-            lambda self, x: self.drop1(x + plain(self, self.norm1(x))),
-            lambda self, x, y: self.drop2(y + self.w_2(self.bend(self.w_1(self.norm2(y))))),
-        ),
-        pre,
-    )
-    yield (
-        "Dropout acts on the normalized x, before the sublayer; it belongs on what the sublayer "
-        "gives.",
-        block(
-            lambda self, x: x + plain(self, self.drop1(self.norm1(x))),
-            lambda self, x, y: y + self.w_2(self.bend(self.w_1(self.drop2(self.norm2(y))))),
-        ),
-        pre,
     )
 
 

@@ -1391,130 +1391,10 @@ def _(vit_block, make):
 @vit_block.misconceptions
 def _():
     """A block with one thing wrong at a time."""
+    from autograder.slips import block, of_pre_norm, quick_gelu
     from workbook.ready.attention import causal_mask
-    from workbook.ready.multi_head import MultiHeadAttention
 
-    class Always(nn.Module):
-        def __init__(self, rate):
-            super().__init__()
-            self.rate = rate
-
-        def forward(self, x):
-            return F.dropout(x, self.rate)
-
-    def nothing(rate):
-        return nn.Identity()
-
-    def plain(self, query, keys=None):
-        keys = query if keys is None else keys
-        return self.self_attn(query, keys, keys, self.mask(query.size(1)))[0]
-
-    def attend(self, query, keys=None):
-        return self.drop1(plain(self, query, keys))
-
-    def transform(self, x):
-        return self.drop2(self.w_2(self.hidden(self.bend(self.w_1(x)))))
-
-    def block(
-        first=lambda self, x: x + attend(self, self.norm1(x)),
-        second=lambda self, x, y: y + transform(self, self.norm2(y)),
-        mask=lambda length: None,
-        bend=F.gelu,
-        drop=(nn.Dropout, nn.Dropout),
-        hidden=nothing,
-        inside=1,
-        heads=lambda num_heads: num_heads,
-        width=lambda d_model, d_ff: d_ff,
-        norm=lambda d_model: nn.LayerNorm(d_model, eps=1e-6),
-        change=lambda self, d_model: None,
-    ):
-        class Block(nn.Module):
-            def __init__(self, d_model, num_heads, d_ff, dropout=0.0):
-                super().__init__()
-                self.self_attn = MultiHeadAttention(d_model, heads(num_heads), inside * dropout)
-                self.norm1, self.norm2 = norm(d_model), norm(d_model)
-                self.w_1 = nn.Linear(d_model, width(d_model, d_ff))
-                self.w_2 = nn.Linear(width(d_model, d_ff), d_model)
-                self.drop1, self.drop2 = drop[0](dropout), drop[1](dropout)
-                self.hidden, self.bend, self.mask = hidden(dropout), bend, mask
-                change(self, d_model)
-
-            def forward(self, x):
-                return second(self, x, first(self, x))
-
-        return Block
-
-    # The norms.
-
-    pre = "x = x + dropout(sublayer(norm(x))), for both sublayers."
-    yield (
-        "This is post-norm: the sum is normalized, as in 2017. ViT normalizes what goes into each "
-        "sublayer, and leaves the sum as it is.",
-        block(
-            lambda self, x: self.norm1(x + attend(self, x)),
-            lambda self, x, y: self.norm2(y + transform(self, y)),
-        ),
-        pre,
-    )
-    yield (
-        "What a sublayer gives is normalized; what goes into it must be.",
-        block(
-            lambda self, x: x + self.norm1(attend(self, x)),
-            lambda self, x, y: y + self.norm2(transform(self, y)),
-        ),
-        pre,
-    )
-    yield (
-        "norm1 is missing: the attention gets x as it is.",
-        block(lambda self, x: x + attend(self, x)),
-        "Normalize first: n = self.norm1(x), and attend with n.",
-    )
-    yield (
-        "norm2 is missing: the network gets its input as it is.",
-        block(second=lambda self, x, y: y + transform(self, y)),
-        "x + dropout(w_2(gelu(w_1(norm2(x))))).",
-    )
-
-    def normal_first(self, x):
-        x = self.norm1(x)
-        return x + attend(self, x)
-
-    def normal_second(self, x, y):
-        y = self.norm2(y)
-        return y + transform(self, y)
-
-    for parts in (
-        {"first": normal_first},
-        {"second": normal_second},
-        {"first": normal_first, "second": normal_second},
-    ):
-        yield (
-            "The normalized x is added, not x itself: a norm stands on the residual path.",
-            block(**parts),
-            "Give the normalized x a name of its own, n = self.norm1(x), and add to x.",
-        )
-    yield (
-        "norm1 is used for both sublayers, and norm2 never.",
-        block(second=lambda self, x, y: y + transform(self, self.norm1(y))),
-        "Use self.norm2 before the network.",
-    )
-    yield (
-        "One norm serves both sublayers; each has a norm with parameters of its own.",
-        block(change=lambda self, d_model: setattr(self, "norm2", self.norm1)),
-        "Create two: self.norm1 and self.norm2.",
-    )
-    yield (
-        "Only the queries are normalized; keys and values are taken from x as it is.",
-        block(lambda self, x: x + attend(self, self.norm1(x), x)),
-        "n = self.norm1(x), then self.self_attn(n, n, n).",
-    )
-    yield (
-        "The output is normalized once more; the last norm of ViT stands after all blocks.",
-        block(
-            second=lambda self, x, y: F.layer_norm(y + transform(self, self.norm2(y)), x.shape[-1:])
-        ),
-        "Return the sum as it is.",
-    )
+    yield from of_pre_norm(block, "ViT", "self_attn(n, n, n)")
     for sentence, eps in (
         ("The norms have PyTorch's eps, 1e-5; ViT's is 1e-6.", 1e-5),
         ("The norms have BERT's eps, 1e-12; ViT's is 1e-6.", 1e-12),
@@ -1524,43 +1404,6 @@ def _():
             block(norm=lambda d_model, eps=eps: nn.LayerNorm(d_model, eps=eps)),
             "nn.LayerNorm(d_model, eps=1e-6), for both.",
         )
-
-    # The flow.
-
-    yield (
-        "The first residual connection is missing: x is not added to what the attention gives.",
-        block(lambda self, x: attend(self, self.norm1(x))),
-        "x = x + dropout(self_attn(n, n, n)[0]).",
-    )
-    yield (
-        "The second residual connection is missing: x is not added to what the network gives.",
-        block(second=lambda self, x, y: transform(self, self.norm2(y))),
-        "Return x + dropout(w_2(gelu(w_1(norm2(x))))).",
-    )
-    yield (
-        "The network reads what the block got, not what the attention made of it.",
-        block(second=lambda self, x, y: y + transform(self, self.norm2(x))),
-        "The second sublayer begins from the sum of the first: z' in the formula.",
-    )
-    yield (
-        "The block's own x is added at the end, not the sum after the attention.",
-        block(second=lambda self, x, y: x + transform(self, self.norm2(y))),
-        "The second residual adds z', the sum after the attention.",
-    )
-
-    def in_place(self, x):
-        read = attend(self, self.norm1(x))
-        x.data += read.data
-        return x
-
-    yield (
-        "The residual is added in place, which changes the caller's x.",
-        block(in_place),
-        "Write x = x + ..., not x += ....",
-    )
-
-    # The network.
-
     for sentence, bend in (
         (
             "This is the GELU with tanh, GPT-2's; ViT has the exact one.",
@@ -1569,7 +1412,7 @@ def _():
         ("A ReLU stands between w_1 and w_2; ViT has a GELU.", torch.relu),
         (
             "This is an approximation of the GELU, with a sigmoid; ViT has the exact one.",
-            lambda z: z * torch.sigmoid(1.702 * z),
+            quick_gelu,
         ),
         ("Nothing stands between w_1 and w_2; there must be a GELU.", lambda z: z),
     ):
@@ -1579,40 +1422,6 @@ def _():
         block(width=lambda d_model, d_ff: 4 * d_model),
         "w_1 = nn.Linear(d_model, d_ff), w_2 = nn.Linear(d_ff, d_model).",
     )
-
-    def without_bias(*names):
-        def change(self, d_model):
-            for name, module in list(self.named_modules()):
-                if isinstance(module, nn.Linear | nn.LayerNorm) and name.startswith(names):
-                    module.bias = None
-
-        return change
-
-    for names in (("w_1", "w_2"), ("self_attn",), ("self_attn", "w_1", "w_2")):
-        yield (
-            "Biases are missing; ViT's layers and norms all have one.",
-            block(change=without_bias(*names)),
-            "Leave bias=True, the default of nn.Linear and nn.LayerNorm.",
-        )
-
-    def torch_attention(self, d_model):
-        self.self_attn = nn.MultiheadAttention(d_model, 2, batch_first=True)
-
-    yield (
-        "self_attn is PyTorch's nn.MultiheadAttention, whose parameters have other names.",
-        block(lambda self, x: x + self.self_attn(*[self.norm1(x)] * 3)[0], change=torch_attention),
-        "Use the MultiHeadAttention of chapter 2: self.self_attn = MultiHeadAttention(d_model, "
-        "num_heads, dropout).",
-    )
-    yield (
-        "num_heads is not passed on to the attention.",
-        block(heads=lambda num_heads: 1),
-        "MultiHeadAttention(d_model, num_heads, dropout).",
-    )
-
-    # The mask.
-
-    free = "Call self.self_attn(n, n, n) without a mask."
     for sentence, mask in (
         (
             "The attention has a causal mask, GPT's; here every patch may read every patch.",
@@ -1627,54 +1436,7 @@ def _():
             lambda length: (torch.arange(length) > 0).expand(length, -1),
         ),
     ):
-        yield sentence, block(mask=mask), free
-
-    # Dropout.
-
-    for drop, where in (
-        ((nothing, nn.Dropout), "what the attention gives"),
-        ((nn.Dropout, nothing), "what the network gives"),
-        ((nothing, nothing), "what either sublayer gives"),
-    ):
-        yield f"There is no dropout on {where}, before x is added.", block(drop=drop), pre
-    yield (
-        "There is no dropout at all.",
-        block(drop=(nothing, nothing), inside=0),
-        "x + dropout(sublayer(norm(x))), and the rate goes to self_attn too.",
-    )
-    yield (
-        "The dropout rate is not passed on to the attention.",
-        block(inside=0),
-        "MultiHeadAttention(d_model, num_heads, dropout).",
-    )
-    yield (
-        "Hidden numbers are dropped too, between w_1 and w_2; only what w_2 gives is dropped here.",
-        block(hidden=nn.Dropout),
-        "x + dropout(w_2(gelu(w_1(norm2(x))))), with one dropout.",
-    )
-    for drop in ((Always, Always), (Always, nn.Dropout), (nn.Dropout, Always)):
-        yield (
-            "Dropout acts in evaluation mode too.",
-            block(drop=drop),
-            "Use nn.Dropout, or F.dropout with training=self.training.",
-        )
-    yield (
-        "Dropout acts on x itself; it belongs on what the sublayer gives, before x is added.",
-        block(
-            lambda self, x: self.drop1(x + plain(self, self.norm1(x))),
-            lambda self, x, y: self.drop2(y + self.w_2(self.bend(self.w_1(self.norm2(y))))),
-        ),
-        pre,
-    )
-    yield (
-        "Dropout acts on the normalized x, before the sublayer; it belongs on what the sublayer "
-        "gives.",
-        block(
-            lambda self, x: x + plain(self, self.drop1(self.norm1(x))),
-            lambda self, x, y: y + self.w_2(self.bend(self.w_1(self.drop2(self.norm2(y))))),
-        ),
-        pre,
-    )
+        yield sentence, block(mask=mask), "Call self.self_attn(n, n, n) without a mask."
 
 
 # ---- vision transformer --------------------------------------------------------------------
