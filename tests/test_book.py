@@ -350,6 +350,7 @@ def _secrets(chapters: list[Chapter]) -> set[str]:
     """
     sources = [notebooks.read_source(chapter.source) for chapter in chapters]
     shown = "\n".join(line for source in sources for line in _lines(notebooks.clear(source)))
+    shown += shown.replace("`", "")  # a page shows names in code without the marks of the source
     return {
         line
         for source in sources
