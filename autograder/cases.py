@@ -148,6 +148,21 @@ def hand_on(model: Subject, *embeddings: str) -> None:
                 parameter.mul_(8)
 
 
+def half_of_a_sum(given: Tensor) -> tuple[dict[str, bool], Tensor]:
+    """What dropout of half did to sums whose numbers were all alike, read off behind a plain norm.
+
+    given (examples, length, d): what the norm gives. Returns named outputs, and which numbers were
+    dropped, of the same shape.
+    """
+    low = given < given.mean(dim=-1, keepdim=True) - 1e-3
+    ends = given.amin(-1, keepdim=True), given.amax(-1, keepdim=True)
+    only_two = ((given - ends[0]).abs() < 1e-2) | ((given - ends[1]).abs() < 1e-2)
+    return {
+        "a number of the sum is dropped, or grows like all others": bool(only_two.all()),
+        "about half of them are dropped": 0.44 < float(low.float().mean()) < 0.56,
+    }, low
+
+
 def dropped_after_sublayers(block: Subject, x: Tensor, rate: float) -> dict[str, bool]:
     """Whether a pre-norm block in training mode drops that share of what its sublayers give."""
     found = {}

@@ -1732,6 +1732,30 @@ def _(mae_encoder, make):
     return {"latent": latent, "mask": mask, "restore": restore}
 
 
+@near_answer
+def unlearned(name):
+    """Two changes after which the parameter of that name does not learn."""
+
+    def fixed(self):
+        value = getattr(self, name).data
+        delattr(self, name)
+        self.register_buffer(name, value)
+
+    return fixed, lambda self: getattr(self, name).requires_grad_(False)
+
+
+@near_answer
+def widened(*names):
+    """A change that gives parameters three axes, those in front of length 1."""
+
+    def change(self):
+        for name in names:
+            own = getattr(self, name)
+            setattr(self, name, nn.Parameter(own[(None,) * (3 - own.ndim)]))
+
+    return change
+
+
 @mae_encoder.misconceptions
 def _():
     """The encoder with one thing wrong at a time."""
@@ -1785,12 +1809,7 @@ def _():
         before,
     )
 
-    def fixed(self):
-        table = self.position.data
-        del self.position
-        self.register_buffer("position", table)
-
-    for change in (fixed, lambda self: self.position.requires_grad_(False)):
+    for change in unlearned("position"):
         yield (
             "position does not learn; here it is an nn.Parameter, not a fixed table.",
             of(change=change),
@@ -1950,18 +1969,11 @@ def _():
         of(result=lambda self, latent, mask, restore: (latent.detach(), mask, restore)),
         "Return what the norm gives, without detach() or torch.no_grad().",
     )
-    for change in (
-        lambda self: setattr(self, "class_token", nn.Parameter(self.class_token[None, None])),
-        lambda self: setattr(self, "position", nn.Parameter(self.position[None])),
-        lambda self: (
-            setattr(self, "class_token", nn.Parameter(self.class_token[None, None])),
-            setattr(self, "position", nn.Parameter(self.position[None])),
-        ),
-    ):
+    for names in (("class_token",), ("position",), ("class_token", "position")):
         yield (
             "class_token or position has further axes of length 1; here their shapes are "
             "(d_model,) and (1 + patches, d_model).",
-            of(change=change),
+            of(change=widened(*names)),
             "self.class_token = nn.Parameter(0.02 * torch.randn(d_model)).",
         )
     yield (
@@ -2331,29 +2343,17 @@ def _():
         "self.embed(latent), without detach().",
     )
 
-    def fixed(self):
-        token = self.mask_token.data
-        del self.mask_token
-        self.register_buffer("mask_token", token)
-
-    for change in (fixed, lambda self: self.mask_token.requires_grad_(False)):
+    for change in unlearned("mask_token"):
         yield (
             "mask_token is not a parameter that learns.",
             of(change=change),
             "self.mask_token = nn.Parameter(0.02 * torch.randn(d_model)).",
         )
-    for change in (
-        lambda self: setattr(self, "mask_token", nn.Parameter(self.mask_token[None, None])),
-        lambda self: setattr(self, "position", nn.Parameter(self.position[None])),
-        lambda self: (
-            setattr(self, "mask_token", nn.Parameter(self.mask_token[None, None])),
-            setattr(self, "position", nn.Parameter(self.position[None])),
-        ),
-    ):
+    for names in (("mask_token",), ("position",), ("mask_token", "position")):
         yield (
             "mask_token or position has further axes of length 1; here their shapes are "
             "(d_model,) and (1 + num_patches, d_model).",
-            of(change=change),
+            of(change=widened(*names)),
             "self.mask_token = nn.Parameter(0.02 * torch.randn(d_model)).",
         )
 
