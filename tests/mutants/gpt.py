@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tests.mutants import pre_norm
+from tests.mutants.pre_norm import Attention
 from workbook.ready.multi_head import MultiHeadAttention
 
 # ---- learn_bpe -----------------------------------------------------------------------------
@@ -421,26 +423,6 @@ def apply_by_patterns(word, merges):
 # ---- GPTBlock ------------------------------------------------------------------------------
 
 
-class Attention(nn.Module):
-    def __init__(self, d_model, num_heads, dropout=0.0):
-        super().__init__()
-        self.w_q, self.w_k, self.w_v, self.w_o = (nn.Linear(d_model, d_model) for _ in range(4))
-        self.heads, self.dropout = num_heads, nn.Dropout(dropout)
-
-    def scale(self, q):
-        return math.sqrt(q.size(-1))
-
-    def forward(self, query, key, value, mask=None):
-        q, k, v = (
-            layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for layer, x in ((self.w_q, query), (self.w_k, key), (self.w_v, value))
-        )
-        scores = q @ k.mT / self.scale(q)
-        if mask is not None:
-            scores = scores.masked_fill(~mask, -math.inf)
-        return self.w_o((self.dropout(scores.softmax(-1)) @ v).transpose(1, 2).flatten(2))
-
-
 class AttentionOfChapterTwo(MultiHeadAttention):
     """Where nothing may be read it returns 0, not NaN."""
 
@@ -448,103 +430,26 @@ class AttentionOfChapterTwo(MultiHeadAttention):
         return super().forward(query, key, value, mask)[0]
 
 
-class AttentionWithoutTheRoot(Attention):
-    def scale(self, q):
-        return 1.0
-
-
-class AttentionOverTheWidth(Attention):
-    def scale(self, q):
-        return math.sqrt(q.size(-1) * self.heads)
-
-
 def triangle(length):
     return torch.ones(length, length, dtype=torch.bool).tril()
 
 
-class Block(nn.Module):
+class Block(pre_norm.Block):
     """Right, but for what is done to one of its parts."""
 
-    attention = Attention
+    eps = 1e-5
 
     def __init__(self, d_model, num_heads, dropout=0.0):
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(d_model), nn.LayerNorm(d_model)
-        self.self_attn = self.attention(d_model, num_heads, dropout)
-        self.w_1, self.w_2 = nn.Linear(d_model, 4 * d_model), nn.Linear(4 * d_model, d_model)
-        self.dropout = nn.Dropout(dropout)
+        super().__init__(d_model, num_heads, 4 * d_model, dropout)
 
     def mask(self, x):
         return triangle(x.size(1))
 
-    def read(self, y):
-        return self.dropout(self.self_attn(y, y, y, self.mask(y)))
-
     def bend(self, z):
         return F.gelu(z, approximate="tanh")
 
-    def network(self, y):
-        return self.dropout(self.w_2(self.bend(self.w_1(y))))
 
-    def forward(self, x):
-        x = x + self.read(self.norm1(x))
-        return x + self.network(self.norm2(x))
-
-
-class BlockPostNorm(Block):
-    def forward(self, x):
-        x = self.norm1(x + self.read(x))
-        return self.norm2(x + self.network(x))
-
-
-class BlockAddingTheNormalized(Block):
-    def forward(self, x):
-        x = self.norm1(x)
-        x = x + self.read(x)
-        x = self.norm2(x)
-        return x + self.network(x)
-
-
-class BlockAddingTheNormalizedLate(Block):
-    def forward(self, x):
-        x = x + self.read(self.norm1(x))
-        y = self.norm2(x)
-        return y + self.network(y)
-
-
-class BlockNormalizingTheSublayersOutput(Block):
-    def forward(self, x):
-        x = x + self.norm1(self.read(x))
-        return x + self.norm2(self.network(x))
-
-
-class BlockHalfPostNorm(Block):
-    def forward(self, x):
-        x = x + self.read(self.norm1(x))
-        return self.norm2(x + self.network(x))
-
-
-class BlockInParallel(Block):
-    def forward(self, x):
-        return x + self.read(self.norm1(x)) + self.network(self.norm2(x))
-
-
-class BlockWithNormsSwapped(Block):
-    def forward(self, x):
-        x = x + self.read(self.norm2(x))
-        return x + self.network(self.norm1(x))
-
-
-class BlockWithOneNorm(Block):
-    def forward(self, x):
-        x = x + self.read(self.norm1(x))
-        return x + self.network(self.norm1(x))
-
-
-class BlockWithoutTheSecondNorm(Block):
-    def forward(self, x):
-        x = x + self.read(self.norm1(x))
-        return x + self.network(x)
+WRONG_BLOCKS = pre_norm.of(Block)
 
 
 class BlockWithBertsEps(Block):
@@ -560,70 +465,14 @@ class BlockNormalizingPositionsToo(Block):
         return x + self.network(self.norm2(x))
 
 
-class BlockWithoutTheFirstResidual(Block):
-    def forward(self, x):
-        x = self.read(self.norm1(x))
-        return x + self.network(self.norm2(x))
-
-
-class BlockWithoutTheSecondResidual(Block):
-    def forward(self, x):
-        x = x + self.read(self.norm1(x))
-        return self.network(self.norm2(x))
-
-
-class BlockAddingTheInputTwice(Block):
-    def forward(self, x):
-        y = x + self.read(self.norm1(x))
-        return x + self.network(self.norm2(y))
-
-
-class BlockDetachingTheResidual(Block):
-    def forward(self, x):
-        x = x.detach() + self.read(self.norm1(x))
-        return x + self.network(self.norm2(x))
-
-
-class BlockDetachingWhatIsNormalized(Block):
-    def forward(self, x):
-        x = x + self.read(self.norm1(x))
-        return x + self.network(self.norm2(x.detach()))
-
-
-class BlockInPlace(Block):
-    def forward(self, x):
-        x.data += self.read(self.norm1(x))
-        return x + self.network(self.norm2(x))
-
-
 class BlockWithExactGelu(Block):
     def bend(self, z):
         return F.gelu(z)
 
 
-class BlockWithRelu(Block):
-    def bend(self, z):
-        return F.relu(z)
-
-
-class BlockWithSilu(Block):
-    def bend(self, z):
-        return F.silu(z)
-
-
-class BlockWithQuickGelu(Block):
-    def bend(self, z):
-        return z * torch.sigmoid(1.702 * z)
-
-
 class BlockWithAMistypedGelu(Block):
     def bend(self, z):
         return 0.5 * z * (1 + torch.tanh(math.sqrt(2 / math.pi) * (z + 0.44715 * z**3)))
-
-
-class BlockBendingTwice(Block):
-    def network(self, y):
-        return self.bend(super().network(y))
 
 
 class BlockWithoutAMask(Block):
@@ -716,14 +565,6 @@ class BlockReadingRawValues(Block):
         return x + self.network(self.norm2(x))
 
 
-class BlockOnUnscaledAttention(Block):
-    attention = AttentionWithoutTheRoot
-
-
-class BlockScaledByTheWidth(Block):
-    attention = AttentionOverTheWidth
-
-
 class BlockNotDroppingInTheAttention(Block):
     def __init__(self, d_model, num_heads, dropout=0.0):
         super().__init__(d_model, num_heads, dropout)
@@ -749,11 +590,6 @@ class BlockDroppingInEvaluation(Block):
         return F.dropout(super().network(y), self.rate)
 
 
-class BlockDroppingTheHiddenLayer(Block):
-    def network(self, y):
-        return self.w_2(self.dropout(self.bend(self.w_1(y))))
-
-
 class BlockDroppingTheSum(Block):
     def forward(self, x):
         x = self.dropout(x + self.self_attn(*[self.norm1(x)] * 3, self.mask(x)))
@@ -763,21 +599,6 @@ class BlockDroppingTheSum(Block):
 class BlockWithAFixedRate(Block):
     def __init__(self, d_model, num_heads, dropout=0.0):
         super().__init__(d_model, num_heads, 0.1)
-
-
-class BlockReturningTwo(Block):
-    def forward(self, x):
-        return super().forward(x), None
-
-
-class BlockInFloat32(Block):
-    def bend(self, z):
-        return super().bend(z.float()).to(z.dtype)
-
-
-class BlockReturningFloat32(Block):
-    def forward(self, x):
-        return super().forward(x).float()
 
 
 class BlockOfTwiceTheWidth(Block):
@@ -804,21 +625,6 @@ class BlockWithAThirdNorm(Block):
 
     def forward(self, x):
         return self.norm3(super().forward(x))
-
-
-class BlockSqueezed(Block):
-    def forward(self, x):
-        return super().forward(x).squeeze(0)
-
-
-class BlockOfTheFirstSequence(Block):
-    def read(self, y):
-        return super().read(y[:1].expand_as(y))
-
-
-class BlockWithLengthFirst(Block):
-    def forward(self, x):
-        return super().forward(x.transpose(0, 1)).transpose(0, 1)
 
 
 class BlockOfTorch(Block):
@@ -1147,7 +953,7 @@ class ModelAddingAroundBlocks(Model):
 
 
 class ModelOfPostNormBlocks(Model):
-    block = BlockPostNorm
+    block = WRONG_BLOCKS["BlockPostNorm"]
 
 
 class ModelOfBlocksThatSeeEverything(Model):
@@ -2535,29 +2341,11 @@ MUTANTS = {
         apply_by_patterns,
     ],
     "gpt/GPTBlock": [
-        BlockPostNorm,
-        BlockAddingTheNormalized,
-        BlockAddingTheNormalizedLate,
-        BlockNormalizingTheSublayersOutput,
-        BlockHalfPostNorm,
-        BlockInParallel,
-        BlockWithNormsSwapped,
-        BlockWithOneNorm,
-        BlockWithoutTheSecondNorm,
+        *WRONG_BLOCKS.values(),
         BlockWithBertsEps,
         BlockNormalizingPositionsToo,
-        BlockWithoutTheFirstResidual,
-        BlockWithoutTheSecondResidual,
-        BlockAddingTheInputTwice,
-        BlockDetachingTheResidual,
-        BlockDetachingWhatIsNormalized,
-        BlockInPlace,
         BlockWithExactGelu,
-        BlockWithRelu,
-        BlockWithSilu,
-        BlockWithQuickGelu,
         BlockWithAMistypedGelu,
-        BlockBendingTwice,
         BlockWithoutAMask,
         BlockReadingTheFuture,
         BlockBarringItself,
@@ -2571,23 +2359,14 @@ MUTANTS = {
         BlockWithASoftMask,
         BlockNormalizingTheQueryOnly,
         BlockReadingRawValues,
-        BlockOnUnscaledAttention,
-        BlockScaledByTheWidth,
         BlockNotDroppingInTheAttention,
         BlockDroppingOnlyInTheAttention,
         BlockDroppingInEvaluation,
-        BlockDroppingTheHiddenLayer,
         BlockDroppingTheSum,
         BlockWithAFixedRate,
-        BlockReturningTwo,
-        BlockInFloat32,
-        BlockReturningFloat32,
         BlockOfTwiceTheWidth,
         BlockWithGpt2sNames,
         BlockWithAThirdNorm,
-        BlockSqueezed,
-        BlockOfTheFirstSequence,
-        BlockWithLengthFirst,
         BlockOfTorch,
     ],
     "gpt/GPT": [

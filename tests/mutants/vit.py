@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tests.mutants import pre_norm
+from tests.mutants.pre_norm import Attention, Block
 from workbook.ready.multi_head import MultiHeadAttention
 
 # ---- patchify ------------------------------------------------------------------------------
@@ -1004,78 +1006,7 @@ class EmbeddingWithALayerEach(Embedding):
 # ---- ViTBlock ------------------------------------------------------------------------------
 
 
-class Attention(nn.Module):
-    def __init__(self, d_model, num_heads, dropout=0.0):
-        super().__init__()
-        self.w_q, self.w_k, self.w_v, self.w_o = (nn.Linear(d_model, d_model) for _ in range(4))
-        self.heads, self.dropout = num_heads, nn.Dropout(dropout)
-
-    def scale(self, q):
-        return math.sqrt(q.size(-1))
-
-    def forward(self, query, key, value, mask=None):
-        q, k, v = (
-            layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for layer, x in ((self.w_q, query), (self.w_k, key), (self.w_v, value))
-        )
-        scores = q @ k.mT / self.scale(q)
-        if mask is not None:
-            scores = scores.masked_fill(~mask, -math.inf)
-        return self.w_o((self.dropout(scores.softmax(-1)) @ v).transpose(1, 2).flatten(2))
-
-
-class AttentionWithoutTheRoot(Attention):
-    def scale(self, q):
-        return 1.0
-
-
-class AttentionOverTheWidth(Attention):
-    def scale(self, q):
-        return math.sqrt(q.size(-1) * self.heads)
-
-
-class Block(nn.Module):
-    """Right, but for what is done to one of its parts."""
-
-    attention = Attention
-    eps = 1e-6
-
-    def __init__(self, d_model, num_heads, d_ff, dropout=0.0):
-        super().__init__()
-        self.norm1, self.norm2 = (nn.LayerNorm(d_model, eps=self.eps) for _ in range(2))
-        self.self_attn = self.attention(d_model, num_heads, dropout)
-        self.w_1, self.w_2 = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
-        self.dropout = nn.Dropout(dropout)
-
-    def mask(self, x):
-        return None
-
-    def read(self, y):
-        return self.dropout(self.self_attn(y, y, y, self.mask(y)))
-
-    def bend(self, z):
-        return F.gelu(z)
-
-    def network(self, y):
-        return self.dropout(self.w_2(self.bend(self.w_1(y))))
-
-    def forward(self, x):
-        x = x + self.read(self.norm1(x))
-        return x + self.network(self.norm2(x))
-
-
-class BlockPostNorm(Block):
-    def forward(self, x):
-        x = self.norm1(x + self.read(x))
-        return self.norm2(x + self.network(x))
-
-
-class BlockAddingTheNormalized(Block):
-    def forward(self, x):
-        x = self.norm1(x)
-        x = x + self.read(x)
-        x = self.norm2(x)
-        return x + self.network(x)
+WRONG_BLOCKS = pre_norm.of(Block)
 
 
 class BlockAddingTheNormalizedEarly(Block):
@@ -1083,42 +1014,6 @@ class BlockAddingTheNormalizedEarly(Block):
         y = self.norm1(x)
         y = y + self.read(y)
         return y + self.network(self.norm2(y))
-
-
-class BlockAddingTheNormalizedLate(Block):
-    def forward(self, x):
-        x = x + self.read(self.norm1(x))
-        y = self.norm2(x)
-        return y + self.network(y)
-
-
-class BlockNormalizingTheSublayersOutput(Block):
-    def forward(self, x):
-        x = x + self.norm1(self.read(x))
-        return x + self.norm2(self.network(x))
-
-
-class BlockHalfPostNorm(Block):
-    def forward(self, x):
-        x = x + self.read(self.norm1(x))
-        return self.norm2(x + self.network(x))
-
-
-class BlockInParallel(Block):
-    def forward(self, x):
-        return x + self.read(self.norm1(x)) + self.network(self.norm2(x))
-
-
-class BlockWithNormsSwapped(Block):
-    def forward(self, x):
-        x = x + self.read(self.norm2(x))
-        return x + self.network(self.norm1(x))
-
-
-class BlockWithOneNorm(Block):
-    def forward(self, x):
-        x = x + self.read(self.norm1(x))
-        return x + self.network(self.norm1(x))
 
 
 class BlockWithOneOutputOfTheNorm(Block):
@@ -1133,12 +1028,6 @@ class BlockWithoutTheFirstNorm(Block):
     def forward(self, x):
         x = x + self.read(x)
         return x + self.network(self.norm2(x))
-
-
-class BlockWithoutTheSecondNorm(Block):
-    def forward(self, x):
-        x = x + self.read(self.norm1(x))
-        return x + self.network(x)
 
 
 class BlockWithPyTorchsEps(Block):
@@ -1180,24 +1069,6 @@ class BlockWithEpsBesideTheRoot(Block):
         return x + self.network(self.norm2(x))
 
 
-class BlockWithoutTheFirstResidual(Block):
-    def forward(self, x):
-        x = self.read(self.norm1(x))
-        return x + self.network(self.norm2(x))
-
-
-class BlockWithoutTheSecondResidual(Block):
-    def forward(self, x):
-        x = x + self.read(self.norm1(x))
-        return self.network(self.norm2(x))
-
-
-class BlockAddingTheInputTwice(Block):
-    def forward(self, x):
-        y = x + self.read(self.norm1(x))
-        return x + self.network(self.norm2(y))
-
-
 class BlockAddingTheInputToBoth(Block):
     def forward(self, x):
         y = x + self.read(self.norm1(x))
@@ -1215,42 +1086,9 @@ class BlockWithoutTheNetwork(Block):
         return x + self.read(self.norm1(x))
 
 
-class BlockDetachingTheResidual(Block):
-    def forward(self, x):
-        x = x.detach() + self.read(self.norm1(x))
-        return x + self.network(self.norm2(x))
-
-
-class BlockDetachingWhatIsNormalized(Block):
-    def forward(self, x):
-        x = x + self.read(self.norm1(x))
-        return x + self.network(self.norm2(x.detach()))
-
-
-class BlockInPlace(Block):
-    def forward(self, x):
-        x.data += self.read(self.norm1(x))
-        return x + self.network(self.norm2(x))
-
-
 class BlockWithTanhGelu(Block):
     def bend(self, z):
         return F.gelu(z, approximate="tanh")
-
-
-class BlockWithRelu(Block):
-    def bend(self, z):
-        return F.relu(z)
-
-
-class BlockWithSilu(Block):
-    def bend(self, z):
-        return F.silu(z)
-
-
-class BlockWithQuickGelu(Block):
-    def bend(self, z):
-        return z * torch.sigmoid(1.702 * z)
 
 
 class BlockWithAMistypedGelu(Block):
@@ -1263,11 +1101,6 @@ class BlockWithAMistypedGelu(Block):
 class BlockBendingNothing(Block):
     def bend(self, z):
         return z
-
-
-class BlockBendingTwice(Block):
-    def network(self, y):
-        return self.bend(super().network(y))
 
 
 class BlockBendingBeforeTheFirstLayer(Block):
@@ -1340,14 +1173,6 @@ class BlockReadingRawValues(Block):
         return x + self.network(self.norm2(x))
 
 
-class BlockOnUnscaledAttention(Block):
-    attention = AttentionWithoutTheRoot
-
-
-class BlockScaledByTheWidth(Block):
-    attention = AttentionOverTheWidth
-
-
 class BlockOfOneHead(Block):
     def __init__(self, d_model, num_heads, d_ff, dropout=0.0):
         super().__init__(d_model, 1, d_ff, dropout)
@@ -1413,11 +1238,6 @@ class BlockDroppingInEvaluation(Block):
 
     def network(self, y):
         return F.dropout(super().network(y), self.rate)
-
-
-class BlockDroppingTheHiddenLayer(Block):
-    def network(self, y):
-        return self.w_2(self.dropout(self.bend(self.w_1(y))))
 
 
 class BlockDroppingTheHiddenLayerToo(Block):
@@ -1486,21 +1306,6 @@ class BlockKeepingAtTheRate(Block):
         super().__init__(d_model, num_heads, d_ff, 1 - dropout if dropout else 0.0)
 
 
-class BlockReturningTwo(Block):
-    def forward(self, x):
-        return super().forward(x), None
-
-
-class BlockInFloat32(Block):
-    def bend(self, z):
-        return super().bend(z.float()).to(z.dtype)
-
-
-class BlockReturningFloat32(Block):
-    def forward(self, x):
-        return super().forward(x).float()
-
-
 class BlockFourTimesAsWide(Block):
     """d_ff is not looked at."""
 
@@ -1547,21 +1352,6 @@ class BlockWithLayerScale(Block):
     def forward(self, x):
         x = x + self.scale * self.read(self.norm1(x))
         return x + self.scale * self.network(self.norm2(x))
-
-
-class BlockSqueezed(Block):
-    def forward(self, x):
-        return super().forward(x).squeeze(0)
-
-
-class BlockOfTheFirstSequence(Block):
-    def read(self, y):
-        return super().read(y[:1].expand_as(y))
-
-
-class BlockWithLengthFirst(Block):
-    def forward(self, x):
-        return super().forward(x.transpose(0, 1)).transpose(0, 1)
 
 
 class BlockOfAllImagesTogether(Block):
@@ -2283,7 +2073,7 @@ class ModelAddingAroundBlocks(Model):
 
 
 class ModelOfPostNormBlocks(Model):
-    block = BlockPostNorm
+    block = WRONG_BLOCKS["BlockPostNorm"]
 
 
 class ModelOfGptsBlocks(Model):
@@ -3572,40 +3362,22 @@ MUTANTS = {
         EmbeddingWithALayerEach,
     ],
     "vit/ViTBlock": [
-        BlockPostNorm,
-        BlockAddingTheNormalized,
+        *WRONG_BLOCKS.values(),
         BlockAddingTheNormalizedEarly,
-        BlockAddingTheNormalizedLate,
-        BlockNormalizingTheSublayersOutput,
-        BlockHalfPostNorm,
-        BlockInParallel,
-        BlockWithNormsSwapped,
-        BlockWithOneNorm,
         BlockWithOneOutputOfTheNorm,
         BlockWithoutTheFirstNorm,
-        BlockWithoutTheSecondNorm,
         BlockWithPyTorchsEps,
         BlockWithBertsEps,
         BlockWithTwoEps,
         BlockNormalizingPositionsToo,
         BlockWithAnUnbiasedVariance,
         BlockWithEpsBesideTheRoot,
-        BlockWithoutTheFirstResidual,
-        BlockWithoutTheSecondResidual,
-        BlockAddingTheInputTwice,
         BlockAddingTheInputToBoth,
         BlockWithTheNetworkFirst,
         BlockWithoutTheNetwork,
-        BlockDetachingTheResidual,
-        BlockDetachingWhatIsNormalized,
-        BlockInPlace,
         BlockWithTanhGelu,
-        BlockWithRelu,
-        BlockWithSilu,
-        BlockWithQuickGelu,
         BlockWithAMistypedGelu,
         BlockBendingNothing,
-        BlockBendingTwice,
         BlockBendingBeforeTheFirstLayer,
         BlockOfGpt,
         BlockReadingOnlyWhatFollows,
@@ -3617,8 +3389,6 @@ MUTANTS = {
         BlockOfTheFirstPositionOnly,
         BlockNormalizingTheQueryOnly,
         BlockReadingRawValues,
-        BlockOnUnscaledAttention,
-        BlockScaledByTheWidth,
         BlockOfOneHead,
         BlockMergingHeadsByAReshape,
         BlockWithoutAnOutputLayer,
@@ -3628,7 +3398,6 @@ MUTANTS = {
         BlockDroppingOnlyInTheAttention,
         BlockDroppingNowhere,
         BlockDroppingInEvaluation,
-        BlockDroppingTheHiddenLayer,
         BlockDroppingTheHiddenLayerToo,
         BlockDroppingTheSum,
         BlockDroppingTheInputs,
@@ -3636,18 +3405,12 @@ MUTANTS = {
         BlockDroppingWithoutScaling,
         BlockWithAFixedRate,
         BlockKeepingAtTheRate,
-        BlockReturningTwo,
-        BlockInFloat32,
-        BlockReturningFloat32,
         BlockFourTimesAsWide,
         BlockWithOtherNames,
         BlockWithoutBiases,
         BlockForgettingTheLastBias,
         BlockWithAThirdNorm,
         BlockWithLayerScale,
-        BlockSqueezed,
-        BlockOfTheFirstSequence,
-        BlockWithLengthFirst,
         BlockOfAllImagesTogether,
         BlockByView,
     ],
