@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -16,6 +16,10 @@ import torch
 from autograder import exercise as exercises
 from autograder.pack import Pack, References
 from autograder.record import record, solution_namespace
+from book import browser as browsers
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).resolve().parents[1]
 SECRET = 271828
@@ -69,3 +73,40 @@ def benchmark_script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleT
         return module
 
     return load
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium; where there is none, the tests that need it are skipped."""
+    try:
+        with browsers.opened() as chromium:
+            yield chromium
+    except browsers.NoBrowser as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture
+def open_element(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Opens an explorer, as its output in Jupyter is, on a page of its own.
+
+    ``open_element(element, theme="dark", width=390)`` returns the page; an error in its script
+    fails the test.
+    """
+    pages, errors = [], []
+
+    def open_one(element: Any, theme: str = "light", width: int = 1000) -> Page:
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=theme)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+        page.set_content(
+            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{element.name}</title>'
+            "<style>:root{color-scheme:light dark}</style>"
+            f"<main><h1>{element.name}</h1><h2>Section</h2>{element._repr_html_()}</main></html>"
+        )
+        pages.append(page)
+        return page
+
+    yield open_one
+    for page in pages:
+        page.close()
+    assert not errors
