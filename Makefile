@@ -33,7 +33,7 @@ all: release book grade  ## set up, release the chapters, build the book, grade 
 
 setup: $(READY)  ## make .venv from requirements.lock
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock pyproject.toml book/package.json book/package-lock.json
 	@command -v "$(PYTHON)" >/dev/null 2>&1 || { \
 		echo "make: there is no '$(PYTHON)'. Install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -44,6 +44,9 @@ $(READY): requirements.lock pyproject.toml
 		echo "Setting up $(VENV) from requirements.lock"; "$(PYTHON)" -m venv --clear $(VENV); }
 	@$(BIN)/python -m pip install --disable-pip-version-check -r requirements.lock
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+	@# Fonts, icons and the formulas' style, for the pages of the book.
+	@mkdir -p $(VENV)/npm && cp book/package.json book/package-lock.json $(VENV)/npm/
+	@cd $(VENV)/npm && ../bin/npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 release: $(READY)  ## solutions/ -> chapters/

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import filecmp
 import hashlib
+import html
 import json
 import os
 import re
@@ -26,12 +27,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:  # where this file is run as a script
+    sys.path.insert(0, str(ROOT))
+
+from book.assets import NODE, PACKAGES, NoAssets, assets  # noqa: E402
+
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
     from autograder.notebooks import Chapter
 
-ROOT = Path(__file__).resolve().parent.parent
 EDITIONS = ("public", "instructor")
 BUDGETS = ("smoke", "cpu", "gpu")
 
@@ -287,8 +293,18 @@ def stage(root: Path, executed: list[Executed], edition: str, target: Path) -> N
     config = notebooks.settings(root)
     wanted: dict[str, bytes] = {"_config.yml": (root / "_config.yml").read_bytes()}
     for path in sorted((root / "book").rglob("*")):
-        if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts:
+        # The scripts beside this one make the book; what is below _ext and _static is part of it.
+        script = path.parent == root / "book" and path.suffix in (".py", ".json")
+        if path.is_file() and not script and "__pycache__" not in path.parts:
             wanted[path.relative_to(root).as_posix()] = path.read_bytes()
+    try:
+        packaged = assets()
+    except NoAssets as error:
+        raise BuildError(str(error)) from None
+    for name, content in packaged.items():
+        wanted[f"book/_static/{name}"] = content
+    for path in sorted((root / "workbook" / "elements").glob("*.js")):
+        wanted[f"book/_static/elements/{path.name}"] = path.read_bytes()
     for item in executed:
         chapter = item.chapter
         name = chapter.released.relative_to(root)
@@ -396,7 +412,15 @@ def jupyter_book(staged: Path, work: Path, log: Path, say: Callable[[str], None]
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            env=os.environ | {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1"},
+            env=os.environ
+            | {
+                "PYTHONUNBUFFERED": "1",
+                "NO_COLOR": "1",
+                # Formulas are set by node: the program itself, since the command of the same name
+                # beside this Python only starts it, and would leave it running at the end.
+                "PATH": os.pathsep.join([str(NODE), os.environ["PATH"]]),
+                "BOOK_PACKAGES": str(PACKAGES),
+            },
         )
         steps = ("reading sources", "writing output", "dumping search index")
         for line in process.stdout:
@@ -415,7 +439,21 @@ def jupyter_book(staged: Path, work: Path, log: Path, say: Callable[[str], None]
             + "\n".join(line.replace(f"{staged}/", "") for line in (telling or lines)[-20:])
             + f"\nThe whole log: {log}"
         )
-    return work / "_build" / "html"
+    pages = work / "_build" / "html"
+    if wrong := _wrong_formulas(pages):
+        raise BuildError("Formulas that KaTeX does not know:\n" + "\n".join(wrong))
+    return pages
+
+
+def _wrong_formulas(pages: Path) -> list[str]:
+    """KaTeX shows what it cannot read in red, and says why in a title."""
+    return [
+        f"{path.relative_to(pages)}: {html.unescape(why)}"
+        for path in sorted(pages.rglob("*.html"))
+        for why in re.findall(
+            r'class="katex-error" title="([^"]*)"', path.read_text(encoding="utf-8")
+        )
+    ]
 
 
 # --- files ----------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import html
 import importlib.util
 import json
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -19,6 +20,7 @@ import tiny
 
 from autograder import notebooks
 from autograder.notebooks import Chapter
+from book.assets import assets
 
 
 def _load() -> ModuleType:
@@ -134,7 +136,9 @@ def test_what_must_not_be_published_breaks_the_build(tmp_path: Path) -> None:
 def test_no_secret_reaches_the_public_stage(executed: book.Executed, tmp_path: Path) -> None:
     book.stage(executed.chapter.root, [executed], "public", tmp_path)
     files = tiny.everything_in(tmp_path)
-    assert set(files) == {
+    packaged = {name for name in files if name.startswith("book/_static/vendor/")}
+    assert packaged == {f"book/_static/{name}" for name in assets()}
+    assert files.keys() - packaged == {
         "_config.yml",
         "book/_toc.yml",
         "book/execution.md",
@@ -143,7 +147,7 @@ def test_no_secret_reaches_the_public_stage(executed: book.Executed, tmp_path: P
         "chapters/01_twice/01_twice.ipynb",
         "chapters/01_twice/picture.svg",
     }
-    everything = b"".join(files.values()).decode()
+    everything = b"".join(files.values()).decode(errors="ignore")
     assert not [secret for secret in tiny.SECRETS if secret in everything]
     assert "verdict of numbers/double" in everything
 
@@ -225,11 +229,8 @@ def test_a_warning_of_jupyter_book_breaks_the_build(
 ) -> None:
     course = tiny.course(tmp_path)
     (course / "book/index.md").write_text("# Numbers\n\n{doc}`nowhere`\n")
-    for name in ("logo.svg", "workbook.css"):
-        (course / "book/_static").mkdir(exist_ok=True)
-        (course / "book/_static" / name).write_bytes(
-            (tiny.ROOT / "book/_static" / name).read_bytes()
-        )
+    for name in ("_static", "_ext", "_templates"):
+        shutil.copytree(tiny.ROOT / "book" / name, course / "book" / name)
     monkeypatch.setattr(book, "_run", lambda *_: executed.notebook)
     with pytest.raises(book.BuildError, match=r"book/index\.md:3: WARNING: unknown document"):
         book.build(course, budget="smoke", say=silent)
