@@ -70,7 +70,8 @@ $(GRADES): $(READY) $(GRADED_FROM)
 	@touch $@
 
 test: $(READY)  ## the whole suite
-	@$(BIN)/python -m pytest
+	@# As many processes as cores; what one set-up serves stays together (tests/conftest.py).
+	@$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadgroup
 
 serve: book  ## serve the book on PORT
 	@echo "http://localhost:$(PORT)/  (stop with Ctrl-C)"

@@ -14,6 +14,7 @@ import filecmp
 import hashlib
 import html
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -114,15 +115,9 @@ def execute(chapter: Chapter, budget: str, cache: Path, say: Callable[[str], Non
 
     from autograder import notebooks
 
-    source = notebooks.read_source(chapter.source)
-    key = _hash(
-        [notebooks.write(source), budget],
-        _code(chapter.root, chapter.name) + chapter.assets,
-        chapter.root,
-    )
-    folder = cache / chapter.name
-    kept, facts_file = folder / f"{key}.ipynb", folder / f"{key}.json"
-    if kept.is_file() and facts_file.is_file():
+    kept = _kept(chapter, budget, cache)
+    facts_file = kept.with_suffix(".json")
+    if facts_file.is_file() and kept.is_file():
         facts = json.loads(facts_file.read_text(encoding="utf-8"))
         os.utime(kept)
         say(f"{chapter.name:<28} unchanged, {facts['seconds']:.1f} s when it was executed")
@@ -132,17 +127,73 @@ def execute(chapter: Chapter, budget: str, cache: Path, say: Callable[[str], Non
         # A log file gets a line in place of the bar.
         say(f"{chapter.name:<28} executing ({budget} budget)")
     started = time.perf_counter()
-    notebook = _run(chapter, source, budget)
+    notebook = _run(chapter, notebooks.read_source(chapter.source), budget)
     facts = {
         "seconds": round(time.perf_counter() - started, 1),
         "finished": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
     }
-    folder.mkdir(parents=True, exist_ok=True)
     _replace(kept, notebooks.write(notebook))
     _replace(facts_file, json.dumps(facts))
-    _forget_old(folder)
+    _forget_old(kept.parent)
     say(f"{chapter.name:<28} executed in {facts['seconds']:.1f} s ({budget} budget)")
     return Executed(chapter, notebook, budget, **facts)
+
+
+def _kept(chapter: Chapter, budget: str, cache: Path) -> Path:
+    """Where the chapter's executed notebook is kept, by all that it depends on."""
+    from autograder import notebooks
+
+    key = _hash(
+        [notebooks.write(notebooks.read_source(chapter.source)), budget],
+        _code(chapter.root, chapter.name) + chapter.assets,
+        chapter.root,
+    )
+    return cache / chapter.name / f"{key}.ipynb"
+
+
+def execute_all(
+    chapters: list[Chapter], budget: str, cache: Path, say: Callable[[str], None]
+) -> list[Executed]:
+    """Every chapter as ``execute`` gives it; those that must run do so side by side.
+
+    Each runs in one thread (see ``_run``), so a machine does as many at once as it has cores.
+    """
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+
+    # By the name under which another process finds it, however this file was loaded.
+    from book.build import _say as tell
+    from book.build import execute as run
+
+    missing = [
+        chapter
+        for chapter in chapters
+        if not _kept(chapter, budget, cache).with_suffix(".json").is_file()
+    ]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if len(missing) > 1 and (cores or 1) > 1:
+        # Processes of their own: a notebook's client does not share one with another.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(cores, len(missing)), mp_context=context) as pool:
+            jobs = [pool.submit(run, each, budget, cache, tell) for each in missing]
+            try:
+                for job in as_completed(jobs):
+                    job.result()
+            except BaseException:
+                # What has begun comes to its end, and is kept.
+                pool.shutdown(cancel_futures=True)
+                raise
+    return [
+        execute(chapter, budget, cache, _hush if chapter in missing and len(missing) > 1 else say)
+        for chapter in chapters
+    ]
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _hush(line: str) -> None:
+    """Says nothing: the process that executed the notebook has said it."""
 
 
 def _run(chapter: Chapter, source: NotebookNode, budget: str) -> NotebookNode:
@@ -552,10 +603,7 @@ def build(
 
     # Taken first: a file that changes during the build makes the result stale, not current.
     key = _hash([edition, budget], _inputs(root), root)
-    executed = [
-        execute(chapter, budget, root / "_build" / "executed", say)
-        for chapter in notebooks.chapters(root)
-    ]
+    executed = execute_all(notebooks.chapters(root), budget, root / "_build" / "executed", say)
     if execute_only:
         return root / "_build" / "executed"
     staged = output / f"stage-{edition}"
@@ -592,7 +640,7 @@ def main(arguments: list[str] | None = None) -> int:
             chosen.edition,
             chosen.budget,
             chosen.output,
-            lambda line: print(line, flush=True),
+            _say,
             chosen.execute_only,
         )
     except Exception as error:

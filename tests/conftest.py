@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,6 +49,25 @@ def fresh_pack(chapter: str, seed: int = SECRET, hidden: bool = True) -> Pack:
 def references(exercise_id: str) -> References:
     """What the fresh private pack holds on an exercise."""
     return fresh_pack(exercises.find(exercise_id).chapter).references(exercise_id)
+
+
+# Files whose tests build or open the same pages.
+ON_THE_BOOK = ("test_book", "test_pages_in_browser", "test_pictures", "test_pdf")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps together what needs the same costly set-up, where several processes share the suite.
+
+    A file is one group; the exercises' tests, most of the suite, are one for each chapter, whose
+    reference pack is recorded once.
+    """
+    for item in items:
+        group = item.path.stem
+        if group in ON_THE_BOOK:
+            group = "book"
+        elif prefix := re.search(r"\[(\w+)/", item.nodeid):
+            group = f"{group}/{prefix[1]}"
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture
