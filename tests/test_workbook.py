@@ -252,18 +252,6 @@ def test_weights_of_the_explorer_are_a_masked_softmax():
     assert widgets._weights([1.0, 2.0], 1.0, [False, False]) == [0.0, 0.0]
 
 
-def test_without_a_kernel_the_explorer_tells_its_figure(capsys):
-    widgets.explore_softmax({"a": 0, "b": 0})
-    out = capsys.readouterr().out
-    assert "temperature 0.3: a 0.50, b 0.50" in out
-    assert "a masked: a 0.00, b 1.00" in out
-
-
-def test_one_score_is_refused():
-    with pytest.raises(ValueError, match="at least two"):
-        widgets.explore_softmax({"a": 1})
-
-
 def clock(length, speeds):
     """Positions as sines and cosines, (length, 2 * speeds)."""
     angle = torch.arange(length)[:, None] / torch.tensor(speeds)
@@ -304,19 +292,6 @@ def test_sliders_need_a_kernel_and_somebody_to_move_them(monkeypatch):
     monkeypatch.delenv("WORKBOOK_STATIC")
     monkeypatch.setattr(widgets.importlib.util, "find_spec", lambda name: None)
     assert not widgets.is_live()
-
-
-def test_sliders_redraw_the_bars(monkeypatch):
-    shown = []
-    monkeypatch.setattr(widgets, "is_live", lambda: True)
-    monkeypatch.setattr(widgets, "display", shown.append)
-    widgets.explore_softmax({"a": 0, "b": 0})
-    slider, row, picture = shown[0].children
-    assert "a 0.50, b 0.50" in picture.value
-    row.children[1].value = False
-    assert "a 0.00, b 1.00" in picture.value
-    slider.value = 10.0
-    assert "temperature 10" in picture.value
 
 
 def test_without_a_kernel_sampling_is_told_for_five_settings(capsys):
@@ -477,7 +452,11 @@ def test_weights_that_do_not_fit_the_grid_are_refused(weights, said):
 def test_in_a_kernel_the_explorer_is_live_and_in_the_book_a_figure(monkeypatch, static):
     if static:
         monkeypatch.setenv("WORKBOOK_STATIC", "1")
-    source = "from workbook.widgets import explore_softmax\nexplore_softmax()"
+    source = (
+        "from workbook.ready.gpt import filter_logits\n"
+        "from workbook.widgets import explore_sampling\n"
+        "explore_sampling({'a': 1.0, 'b': 0.0}, filter_logits)"
+    )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
     nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
     outputs = notebook.cells[0].outputs

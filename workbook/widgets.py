@@ -1,6 +1,7 @@
-"""Explorers: sliders where a kernel runs, a figure that shows the same where none does."""
+"""Explorers: custom elements with their data, or sliders where the reader's own code runs."""
 
 import importlib.util
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,9 +11,100 @@ from IPython.display import display
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from workbook import budget, plots
+from workbook import budget, elements, plots
 
 SCORES = {"the": 1.0, "tired": 3.0, "cat": 4.0, "slept": 2.0}
+
+# Models whose cost can be explored; layers and width from their papers. With kind "both", layers
+# counts those of the encoder, and the decoder has as many. Feed-forward layers are 4 * width wide.
+PRESETS: tuple[dict[str, Any], ...] = (
+    {
+        "name": "Transformer base",
+        "kind": "both",
+        "layers": 6,
+        "width": 512,
+        "heads": 8,
+        "vocabulary": 37_000,
+        "length": 512,
+        "remark": "65 million parameters according to the paper (Vaswani et al., 2017, table 3).",
+    },
+    {
+        "name": "BERT base",
+        "kind": "encoder",
+        "layers": 12,
+        "width": 768,
+        "heads": 12,
+        "vocabulary": 30_522,
+        "length": 512,
+        "remark": "110 million parameters according to the paper (Devlin et al., 2019), with its "
+        "position table and pooler, which are not counted here.",
+    },
+    {
+        "name": "GPT-2 small",
+        "kind": "decoder",
+        "layers": 12,
+        "width": 768,
+        "heads": 12,
+        "vocabulary": 50_257,
+        "length": 1024,
+        "remark": "124 million parameters as published (Radford et al., 2019), with its position "
+        "table, which is not counted here.",
+    },
+    {
+        "name": "GPT-3 175B",
+        "kind": "decoder",
+        "layers": 96,
+        "width": 12_288,
+        "heads": 96,
+        "vocabulary": 50_257,
+        "length": 2048,
+        "remark": "175 billion parameters according to the paper (Brown et al., 2020). Half of its "
+        "layers have sparse attention; here all are counted as dense.",
+    },
+)
+# Peak operations per second for dense matrices, bytes per second and bytes of memory, from
+# NVIDIA's data sheets. Those of the H100 and H200 give 1,979 TFLOP/s "with sparsity", which is
+# twice the figure for dense matrices. float32 is without TF32, as is PyTorch's default.
+ACCELERATORS: tuple[dict[str, Any], ...] = (
+    {
+        "name": "NVIDIA T4",
+        "float32": 8.1e12,
+        "bfloat16": 65e12,
+        "bandwidth": 320e9,
+        "memory": 16e9,
+        "source": "NVIDIA's data sheet of the T4",
+        "url": "https://www.nvidia.com/en-us/data-center/tesla-t4/",
+        "remark": "The T4 has no unit for bfloat16: the figure is that of float16. Its memory is given "
+        "as 300 or 320 GB/s; the larger keeps the time a lower bound.",
+    },
+    {
+        "name": "NVIDIA A100 (80 GB, SXM)",
+        "float32": 19.5e12,
+        "bfloat16": 312e12,
+        "bandwidth": 2.039e12,
+        "memory": 80e9,
+        "source": "NVIDIA's data sheet of the A100",
+        "url": "https://www.nvidia.com/en-us/data-center/a100/",
+    },
+    {
+        "name": "NVIDIA H100 (SXM)",
+        "float32": 67e12,
+        "bfloat16": 1979e12 / 2,
+        "bandwidth": 3.35e12,
+        "memory": 80e9,
+        "source": "NVIDIA's data sheet of the H100",
+        "url": "https://www.nvidia.com/en-us/data-center/h100/",
+    },
+    {
+        "name": "NVIDIA H200 (SXM)",
+        "float32": 67e12,
+        "bfloat16": 1979e12 / 2,
+        "bandwidth": 4.8e12,
+        "memory": 141e9,
+        "source": "NVIDIA's data sheet of the H200",
+        "url": "https://www.nvidia.com/en-us/data-center/h200/",
+    },
+)
 
 
 def is_live() -> bool:
@@ -60,31 +152,22 @@ def _temperature_slider() -> Any:
 def explore_softmax(scores: Mapping[str, float] | None = None) -> None:
     """Explore what temperature and mask do to the softmax of ``scores`` (key: score).
 
-    With a kernel: a slider for the temperature, a checkbox for each key, and bars that follow.
-    Without one: a figure of three temperatures and one mask. Raises ``ValueError`` for fewer
-    than two scores.
+    A slider for the temperature, a box for each key, and bars that follow; in print, a figure of
+    three temperatures and one mask. Raises ``ValueError`` for fewer than two scores, and for one
+    that is no finite number.
     """
     scores = dict(SCORES if scores is None else scores)
-    if len(scores) < 2:
-        raise ValueError("Give at least two scores, for example explore_softmax({'a': 1, 'b': 2}).")
+    if len(scores) < 2 or not all(map(math.isfinite, scores.values())):
+        raise ValueError(
+            "Give at least two scores, all of them finite, for example "
+            "explore_softmax({'a': 1, 'b': 2})."
+        )
     everything = [True] * len(scores)
-    if not is_live():
-        best = max(scores, key=scores.__getitem__)
-        panels = [(t, everything) for t in (0.3, 1.0, 4.0)]
-        panels.append((1.0, [key != best for key in scores]))
-        plots.show(*_bars(scores, panels))
-        return
-
-    import ipywidgets  # here, so that the course also runs where it is not installed
-
-    temperature = _temperature_slider()
-    boxes = [ipywidgets.Checkbox(True, description=key, indent=False) for key in scores]
-    row = ipywidgets.HBox([ipywidgets.Label("may attend to"), *boxes])
-    _follow(
-        [temperature, *boxes],
-        lambda: _bars(scores, [(temperature.value, [box.value for box in boxes])]),
-        rows=[temperature, row],
-    )
+    best = max(scores, key=scores.__getitem__)
+    panels = [(t, everything) for t in (0.3, 1.0, 4.0)]
+    panels.append((1.0, [key != best for key in scores]))
+    data = {"keys": list(scores), "scores": [float(score) for score in scores.values()]}
+    elements.show("softmax", data, plots.draw(*_bars(scores, panels)))
 
 
 def _weights(scores: Sequence[float], temperature: float, allowed: Sequence[bool]) -> list[float]:
@@ -121,6 +204,51 @@ def _bars(
         told.append(f"{title.replace(chr(10), ', ')}: {', '.join(parts)}")
     axes[0][0].set_ylabel("weight")
     return fig, "Bar charts of softmax weights. " + ". ".join(told) + "."
+
+
+def explore_cost(preset: str = "Transformer base") -> None:
+    """Explore what one forward pass of a Transformer costs: operations, memory, time on a GPU.
+
+    ``preset``: the model to begin with, one of ``PRESETS``. In print, a figure of its operations
+    against the number of tokens. Raises ``ValueError`` for an unknown name.
+    """
+    names = [entry["name"] for entry in PRESETS]
+    if preset not in names:
+        raise ValueError(f"There is no preset {preset!r}. There are: {', '.join(names)}.")
+    first = names.index(preset)
+    data = {"presets": PRESETS, "accelerators": ACCELERATORS, "first": first}
+    elements.show("cost", data, plots.draw(*_operations(PRESETS[first])))
+
+
+def _operations(model: Mapping[str, Any]) -> tuple[Figure, str]:
+    """Return a figure of a model's operations against the tokens, and its description.
+
+    They come from the same formulas as in the explorer, one line for each power of the length.
+    """
+    width, layers = model["width"], model["layers"]
+    blocks, attentions = (2 * layers, 3 * layers) if model["kind"] == "both" else (layers, layers)
+    vocabulary = 0 if model["kind"] == "encoder" else model["vocabulary"]
+    linear = (8 * attentions + 16 * blocks) * width**2 + 2 * width * vocabulary  # per token
+    square = 4 * attentions * width  # per pair of tokens
+    crossover = linear / square
+    lengths = [2**power for power in range(4, 18)]
+    fig, ax = plots.figure()
+    lines = {
+        "all else, grows with n": [linear * n for n in lengths],
+        "lookups, grow with n²": [square * n**2 for n in lengths],
+    }
+    plots.curves(ax, lines, x=lengths, xlabel="tokens n", ylabel="operations (FLOP)")
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log")
+    ax.set_xticks(lengths[::2], [f"{n:,}" for n in lengths[::2]])
+    ax.axvline(crossover, color=plots.INK, linestyle=":", linewidth=1)
+    ax.text(crossover, square * lengths[0] ** 2, f" equal at n = {crossover:,.0f}", fontsize=9)
+    n = model["length"]
+    return fig, (
+        f"Operations of a forward pass of {model['name']} against the number of tokens, both axes "
+        f"logarithmic. At n = {n:,} the lookups take {square * n**2:.2g} operations, and all else "
+        f"takes {linear * n:.2g}. The lines cross at n = {crossover:,.0f}."
+    )
 
 
 def explore_positions(encoding: torch.Tensor) -> None:

@@ -44,7 +44,8 @@ class Element:
             f"{self.fallback.svg}</{tag}>",
         ]
         if self.inline:
-            parts.append(f'<script type="module">{module(self.name)}</script>')
+            code = module(self.name).replace("</script", "<\\/script")
+            parts.append(f'<script type="module">{code}</script>')
         return "\n".join(parts)
 
     def __repr__(self) -> str:

@@ -1,10 +1,11 @@
-// What the explorers of this course share. An explorer is a custom element around its data and a
-// figure that stands in for it wherever no script runs, and in print:
-//
-//   <tw-softmax><script type="application/json">{…}</script> …figure… </tw-softmax>
+// What the explorers of this course share. An explorer is a custom element, such as <tw-softmax>,
+// around its data, a script of type "application/json", and a figure, which stands in for it
+// wherever no script runs, and in print. (No end of a script may be written here, not even in a
+// comment: in Jupyter all this stands inside of one.)
 //
 // A subclass has a static `heading`; `start()` makes the controls, and `draw()` shows what they
-// say and returns it in words. Whatever changes, draw() runs again.
+// say and returns it in words. Whatever changes, draw() runs again; also when there is more or less
+// room: a picture that is drawn `this.room` wide has its text in full size on a phone.
 
 export const BLUE = "#2f7fd0";
 export const ORANGE = "#cc6a1c";
@@ -28,6 +29,7 @@ input, select, button { accent-color: ${BLUE}; color: inherit; font: inherit; }
 input[type="range"] { width: 9rem; min-height: 24px; }
 input[type="checkbox"], input[type="radio"] { width: 1.1rem; height: 1.1rem; margin: 0.2rem; }
 input[type="number"] { width: 7rem; }
+input[aria-invalid="true"] { outline: 2px solid ${RED}; }
 input[type="number"], select, button { background: transparent; min-height: 1.9rem;
   border: 1px solid color-mix(in srgb, currentColor 55%, transparent);
   border-radius: 0.3rem; padding: 0.15rem 0.5rem; max-width: 100%; }
@@ -37,15 +39,15 @@ button { cursor: pointer; }
 button:disabled { cursor: default; opacity: 0.5; }
 :focus-visible { outline: 2px solid ${BLUE}; outline-offset: 2px; }
 output { font-variant-numeric: tabular-nums; min-width: 3.2em; }
-.view { overflow-x: auto; }
+.view { min-width: 0; overflow-x: auto; }
 svg { display: block; max-width: 100%; height: auto; }
 svg text { fill: currentColor; font-size: 13px; }
 p.told { font-size: 0.9em; margin: 0.6rem 0 0; }
-slot { display: none; }
-@media print { section { display: none; } slot { display: block; } }
+section + slot { display: none; }
+@media print { section { display: none; } section + slot { display: block; } }
 `;
 
-/** An HTML element: attributes, listeners ("onclick"), then children. */
+/** An HTML element: attributes, listeners ("onclick"), then children, also in nested lists. */
 export function h(tag, attributes = {}, ...children) {
   return build(document.createElement(tag), attributes, children);
 }
@@ -62,7 +64,7 @@ function build(node, attributes, children) {
     else if (value === true) node.setAttribute(name, "");
     else if (value !== false && value != null) node.setAttribute(name, value);
   }
-  node.append(...children.flat().filter((child) => child != null));
+  node.append(...children.flat(Infinity).filter((child) => child != null));
   return node;
 }
 
@@ -75,6 +77,19 @@ export class Explorer extends HTMLElement {
   connectedCallback() {
     if (this.shadowRoot) return;
     this.data = JSON.parse(this.querySelector('script[type="application/json"]').textContent);
+    this.#frame();
+    try {
+      this.start();
+      this.redraw();
+    } catch (error) {
+      // The figure is better than half an explorer.
+      this.shadowRoot.querySelector("section").remove();
+      throw error;
+    }
+    this.#follow();
+  }
+
+  #frame() {
     this.form = h("form", { onsubmit: (event) => event.preventDefault() });
     this.view = h("div", { class: "view" });
     // A change is read out once, when the reader has stopped moving a slider.
@@ -82,25 +97,44 @@ export class Explorer extends HTMLElement {
     const heading = this.constructor.heading;
     this.attachShadow({ mode: "open" }).append(
       h("style", {}, STYLE + (this.constructor.style ?? "")),
-      h("section", { "aria-label": heading }, h("h3", {}, heading), this.form, this.view, this.told),
+      h("section", { "aria-label": heading },
+        h("h3", {}, heading), this.form, this.view, this.told),
       h("slot"),
     );
-    this.start();
-    this.redraw();
   }
 
-  /** Show the state anew: what draw() returns are the words for those who do not see the picture. */
+  /** How wide a picture can be, in pixels. */
+  get room() {
+    return this.view.clientWidth || 640;
+  }
+
+  /** Draw anew when the room changes, by more than a scroll bar: a drawing can cause that. */
+  #follow() {
+    let drawn = this.room;
+    new ResizeObserver(() => {
+      if (Math.abs(this.room - drawn) < 20) return;
+      drawn = this.room;
+      this.redraw();
+    }).observe(this.view);
+  }
+
+  /** Show the state anew. What draw() returns is for those who do not see the picture. */
   redraw() {
     const words = this.draw();
+    const tell = () => { if (this.told.textContent !== words) this.told.textContent = words; };
     clearTimeout(this.pending);
-    this.pending = setTimeout(() => { this.told.textContent = words; }, this.told.textContent ? 250 : 0);
+    this.pending = setTimeout(tell, this.told.textContent ? 250 : 0);
   }
 
-  /** A slider with its value beside it; `read()` gives its number. `power`: it moves an exponent. */
+  /**
+   * A slider with its value beside it; `read()` gives the number, `set(x)` changes it. With `power`
+   * the slider moves an exponent of 10: min, max, step and value are exponents then.
+   */
   slider(label, { min, max, step, value, power = false, format = String }) {
     const scale = power ? (x) => Math.pow(10, x) : (x) => x;
     const input = h("input", { type: "range", min, max, step, value });
-    const shown = h("output");
+    // Hidden from screen readers, which get the same by aria-valuetext, and would get it twice.
+    const shown = h("output", { "aria-hidden": "true" });
     const read = () => scale(Number(input.value));
     const show = () => {
       shown.textContent = format(read());
@@ -112,12 +146,26 @@ export class Explorer extends HTMLElement {
     return { read, input, set: (x) => { input.value = power ? Math.log10(x) : x; show(); } };
   }
 
+  /** A number to type; `read()` gives the last one that was within bounds. */
+  number(label, { min, max, step = 1, value }) {
+    const input = h("input", { type: "number", inputmode: "decimal", min, max, step, value });
+    let last = Number(value);
+    input.addEventListener("input", () => {
+      input.setAttribute("aria-invalid", String(!input.value || !input.validity.valid));
+      if (input.value && input.validity.valid) last = Number(input.value);
+      this.redraw();
+    });
+    const set = (x) => { input.value = last = x; input.setAttribute("aria-invalid", "false"); };
+    this.form.append(h("label", {}, label, input));
+    return { read: () => last, input, set };
+  }
+
   /** A list to choose from; `read()` gives the position of what is chosen. */
   choice(label, options, value = 0) {
     const input = h("select", { onchange: () => this.redraw() },
       options.map((text, i) => h("option", { value: i, selected: i === value }, text)));
     this.form.append(h("label", {}, label, input));
-    return { read: () => Number(input.value), input };
+    return { read: () => Number(input.value), input, set: (i) => { input.value = i; } };
   }
 
   /** Check boxes under one legend; `read()` gives a boolean for each. */
@@ -131,7 +179,8 @@ export class Explorer extends HTMLElement {
 
   /** A button that does something and shows the state anew. */
   button(label, action) {
-    const input = h("button", { type: "button", onclick: () => { action(); this.redraw(); } }, label);
+    const onclick = () => { action(); this.redraw(); };
+    const input = h("button", { type: "button", onclick }, label);
     this.form.append(input);
     return input;
   }
