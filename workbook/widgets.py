@@ -74,8 +74,8 @@ ACCELERATORS: tuple[dict[str, Any], ...] = (
         "memory": 16e9,
         "source": "NVIDIA's data sheet of the T4",
         "url": "https://www.nvidia.com/en-us/data-center/tesla-t4/",
-        "remark": "The T4 has no unit for bfloat16: the figure is that of float16. Its memory is given "
-        "as 300 or 320 GB/s; the larger keeps the time a lower bound.",
+        "remark": "The T4 has no unit for bfloat16: the figure is that of float16. Its memory is "
+        "given as 300 or 320 GB/s; the larger keeps the time a lower bound.",
     },
     {
         "name": "NVIDIA A100 (80 GB, SXM)",
