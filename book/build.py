@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # where this file is run as a script
     sys.path.insert(0, str(ROOT))
 
+from book import pages as generated  # noqa: E402
 from book.assets import NODE, PACKAGES, NoAssets, assets  # noqa: E402
 
 if TYPE_CHECKING:
@@ -363,7 +364,13 @@ def stage(root: Path, executed: list[Executed], edition: str, target: Path) -> N
         for asset in chapter.assets:
             copy = name.parent / asset.relative_to(chapter.source.parent)
             wanted[copy.as_posix()] = asset.read_bytes()
-    wanted["book/execution.md"] = status_page(executed).encode()
+    index = wanted["book/index.md"].decode()
+    wanted |= {
+        "book/index.md": generated.filled(index, root).encode(),
+        "book/execution.md": generated.status(executed).encode(),
+        "book/exercises.md": generated.exercise_map(root).encode(),
+        "book/results.md": generated.results(executed).encode(),
+    }
     _mirror(wanted, target)
 
 
@@ -401,33 +408,6 @@ def _dropdown(cell: NotebookNode) -> str:
         body = "\n".join(line for line in cell.source.splitlines() if not marker.fullmatch(line))
     fence = "`" * (max([2, *(len(run) for run in re.findall(r"`{3,}", body))]) + 1)
     return f"{fence}{{dropdown}} {title}\n{body}\n{fence}"
-
-
-def status_page(executed: list[Executed]) -> str:
-    """The page that tells how each notebook ran."""
-    from autograder import notebooks
-
-    rows = []
-    for item in executed:
-        title = notebooks.title_of(item.notebook) or item.chapter.name
-        path = item.chapter.released.relative_to(item.chapter.root).as_posix()
-        rows.append(
-            f"| [{title}](../{path}) | {item.budget} | {item.finished} | {item.seconds:.1f} | ✓ |"
-        )
-    return "\n".join(
-        [
-            "# Execution status",
-            "",
-            "Every figure and number in this book comes from running its notebooks with their",
-            "solutions in place. A notebook that raises an error, writes to stderr or does not get",
-            "its full points stops the build, so only notebooks that ran to the end are listed.",
-            "",
-            "| Notebook | Budget | Finished (UTC) | Seconds | Status |",
-            "| --- | --- | --- | ---: | :---: |",
-            *rows,
-            "",
-        ]
-    )
 
 
 # --- Jupyter Book ---------------------------------------------------------------------------

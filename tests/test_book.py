@@ -142,7 +142,9 @@ def test_no_secret_reaches_the_public_stage(executed: book.Executed, tmp_path: P
         "_config.yml",
         "book/_toc.yml",
         "book/execution.md",
+        "book/exercises.md",
         "book/index.md",
+        "book/results.md",
         "book/references.bib",
         "chapters/01_twice/01_twice.ipynb",
         "chapters/01_twice/picture.svg",
@@ -299,6 +301,7 @@ def test_every_page_exists(pages: Path) -> None:
     expected = [
         *("index.html", "book/index.html", "book/how-to-use.html", "book/for-instructors.html"),
         *("book/glossary.html", "book/references.html", "book/execution.html"),
+        *("book/exercises.html", "book/results.html", "book/errors.html"),
     ]
     for chapter in notebooks.chapters(tiny.ROOT):
         expected.append(f"chapters/{chapter.name}/{chapter.name}.html")

@@ -295,33 +295,73 @@ def test_sliders_need_a_kernel_and_somebody_to_move_them(monkeypatch):
 
 
 def test_without_a_kernel_sampling_is_told_for_five_settings(capsys):
-    widgets.explore_sampling({"a": 2.0, "b": 1.0, "c": 0.0, "d": -1.0}, filter_logits)
+    logits = torch.tensor([2.0, 1.0, 0.0, -1.0])
+    widgets.explore_sampling("abc ", {"so": logits, "or so": -logits}, filter_logits)
     out = capsys.readouterr().out
-    expected = torch.softmax(torch.tensor([2.0, 1.0, 0.0, -1.0]) / 0.5, dim=-1).tolist()
-    told = ", ".join(f"{t} {p:.2f}" for t, p in zip("abcd", expected, strict=True))
+    assert "each token after “so”" in out
+    expected = torch.softmax(logits / 0.5, dim=-1).tolist()
+    names = ("a", "b", "c", "space")
+    told = ", ".join(f"{t} {p:.2f}" for t, p in zip(names, expected, strict=True))
     assert f"temperature 0.5: {told}" in out
-    assert "top-k 3: a 0.67, b 0.24, c 0.09, d cut" in out
-    assert "top-p 0.8: a 0.73, b 0.27, c cut, d cut" in out
+    assert "top-k 3: a 0.67, b 0.24, c 0.09, space cut" in out
+    assert "top-p 0.8: a 0.73, b 0.27, c cut, space cut" in out
+
+
+def test_tokens_beyond_the_most_probable_are_told_together(capsys):
+    logits = torch.linspace(-1, 1, 20)
+    widgets.explore_sampling([f"t{i}" for i in range(20)], {"so": logits}, filter_logits)
+    plain = logits.double().softmax(dim=-1)
+    out = capsys.readouterr().out
+    assert f"as it is: t19 {plain[19]:.2f}, t18" in out
+    assert f"t8 {plain[8]:.2f}, 8 others {plain[:8].sum():.2f}." in out
 
 
 def test_sliders_cut_the_distribution(monkeypatch):
     shown = []
     monkeypatch.setattr(widgets, "is_live", lambda: True)
     monkeypatch.setattr(widgets, "display", shown.append)
-    widgets.explore_sampling({"a": 2.0, "b": 1.0, "c": 0.0}, filter_logits)
-    temperature, top_k, top_p, picture = shown[0].children
+    contexts = {"so": torch.tensor([2.0, 1.0, 0.0]), "or ": torch.tensor([0.0, 1.0, 2.0])}
+    widgets.explore_sampling("abc", contexts, filter_logits)
+    text, temperature, top_k, top_p, picture = shown[0].children
     assert "cut" not in picture.value
     top_k.value = 2
     assert "c cut" in picture.value
     top_k.value, top_p.value = 3, 0.6
     assert "b cut, c cut" in picture.value
-    top_p.value, temperature.value = 1.0, 2.0
+    top_p.value, temperature.value = 1, 2
     assert "temperature 2" in picture.value
+    text.value = "or␣"
+    assert "“or␣”" in picture.value
+    assert "temperature 2: c 0.51" in picture.value
 
 
-def test_sampling_from_one_token_is_refused():
-    with pytest.raises(ValueError, match="at least two"):
-        widgets.explore_sampling({"a": 1.0}, filter_logits)
+def test_sliders_use_the_readers_own_function(monkeypatch):
+    shown = []
+    monkeypatch.setattr(widgets, "is_live", lambda: True)
+    monkeypatch.setattr(widgets, "display", shown.append)
+    logits = torch.tensor([2.0, 1.0, 0.0])
+    # This one forgets the temperature and the rest, and keeps the least probable token alone.
+    widgets.explore_sampling("abc", {"so": logits}, lambda x, *_: (-1e9 * x).log_softmax(-1))
+    assert "as it is: a cut, b cut, c 1.00" in shown[0].children[-1].value
+
+
+LOGITS = torch.tensor([1.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("tokens", "contexts", "why"),
+    [
+        ("a", {"so": LOGITS[:1]}, "at least two tokens"),
+        ("ab", {}, "and a text"),
+        ("abc", {"so": LOGITS}, r"shape \(2,\). Give 3"),
+        ("ab", {"so": LOGITS.unsqueeze(0)}, r"shape \(1, 2\)"),
+        ("ab", {"so": LOGITS.log()}, "finite"),
+        ("ab" * 4001, {"so": torch.zeros(8002)}, "smaller vocabulary"),
+    ],
+)
+def test_sampling_from_what_does_not_fit_is_refused(tokens, contexts, why):
+    with pytest.raises(ValueError, match=why):
+        widgets.explore_sampling(tokens, contexts, filter_logits)
 
 
 def hide_left(ratio):
@@ -455,7 +495,8 @@ def test_in_a_kernel_the_explorer_is_live_and_in_the_book_a_figure(monkeypatch, 
     source = (
         "from workbook.ready.gpt import filter_logits\n"
         "from workbook.widgets import explore_sampling\n"
-        "explore_sampling({'a': 1.0, 'b': 0.0}, filter_logits)"
+        "import torch\n"
+        "explore_sampling('ab', {'so': torch.tensor([1.0, 0.0])}, filter_logits)"
     )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
     nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()

@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from workbook import budget, elements, plots
+
+# What the explorers of sampling offer; at the end of each list nothing is cut.
+TEMPERATURES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.5, 2, 3, 5)
+TOP_K = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 40, 60, None)
+TOP_P = (*(step / 20 for step in range(1, 20)), 1)
+UNSEEN = {" ": "space", "\n": "line break", "\t": "tab"}  # tokens that are called by a name
 
 SCORES = {"the": 1.0, "tired": 3.0, "cat": 4.0, "slept": 2.0}
 
@@ -133,20 +140,6 @@ def _follow(
         control.observe(redraw, names="value")
     redraw()
     display(ipywidgets.VBox([*(rows or controls), picture]))
-
-
-def _temperature_slider() -> Any:
-    import ipywidgets
-
-    return ipywidgets.FloatLogSlider(
-        value=1.0,
-        base=10,
-        min=-1,
-        max=1,
-        step=0.05,
-        description="temperature",
-        readout_format=".2f",
-    )
 
 
 def explore_softmax(scores: Mapping[str, float] | None = None) -> None:
@@ -322,77 +315,142 @@ def _clocks(encoding: torch.Tensor, positions: Sequence[int]) -> tuple[Figure, s
 
 
 def explore_sampling(
-    logits: Mapping[str, float], filter_logits: Callable[..., torch.Tensor]
+    tokens: Sequence[str],
+    contexts: Mapping[str, torch.Tensor],
+    filter_logits: Callable[..., torch.Tensor],
 ) -> None:
-    """Explore what temperature, top-k and top-p leave of the distribution of ``logits``.
+    """Explore what temperature, top-k and top-p leave of what a model expects next.
 
-    ``filter_logits(logits, temperature, top_k, top_p)`` is chapter 6's, usually the reader's own.
-    With a kernel: three sliders, and bars that follow. Without one: a figure of five settings.
-    Raises ``ValueError`` for fewer than two tokens.
+    tokens: the vocabulary, in the order of the ids. contexts: a text so far -> the logits of what
+    follows it, (vocab_size); they are taken to four decimals. ``filter_logits(logits,
+    temperature, top_k, top_p)`` is chapter 6's, usually the reader's own. With a kernel: a list of
+    the texts, three sliders, and bars that follow, by this function. Without one: an explorer
+    that also draws, and does what chapter 6's solution does. Raises ``ValueError`` for fewer than
+    two tokens, for no text, for logits that do not fit the tokens, and for more than 8,000 of them.
     """
-    if len(logits) < 2:
-        raise ValueError("Give at least two tokens, for example {'a': 1.0, 'b': 2.0}.")
-    size = len(logits)
+    if len(tokens) < 2 or not contexts:
+        raise ValueError(
+            "Give at least two tokens and a text, for example "
+            "explore_sampling(['a', 'b'], {'so far': torch.tensor([1.0, 2.0])}, filter_logits)."
+        )
+    size = len(tokens)
+    for text, logits in contexts.items():
+        if tuple(logits.shape) != (size,) or not logits.isfinite().all():
+            raise ValueError(
+                f"The logits after {text!r} have the shape {tuple(logits.shape)}. Give {size} "
+                "finite ones, one for each token: model(token_ids)[0, -1]."
+            )
+    if size * len(contexts) > 8000:
+        raise ValueError(
+            f"{len(contexts)} texts with {size} logits each make a page too heavy. Give fewer "
+            "texts, or a model with a smaller vocabulary."
+        )
+    if budget.grading():
+        return
+    names = [UNSEEN.get(token) or _visible(token).replace(" ", "␣") for token in tokens]
+    # Rounded before anything else, so that every version shows the same numbers.
+    scores = {
+        re.sub(" $", "␣", _visible(text)): logits.detach().cpu().double().round(decimals=4)
+        for text, logits in contexts.items()
+    }
+    limits = [k for k in TOP_K if k is None or k < size]
     if not is_live():
         settings = [(1.0, size, 1.0), (0.5, size, 1.0), (2.0, size, 1.0)]
         settings += [(1.0, 3, 1.0), (1.0, size, 0.8)]
-        plots.show(*_sampled(logits, filter_logits, settings))
+        first, logits = next(iter(scores.items()))
+        data = {
+            "tokens": names,
+            "contexts": [{"text": text, "logits": x.tolist()} for text, x in scores.items()],
+            "temperatures": TEMPERATURES,
+            "top_k": limits,
+            "top_p": TOP_P,
+            "named": 16,
+        }
+        drawing = plots.draw(*_sampled(first, names, logits, filter_logits, settings, named=12))
+        elements.show("sampling", data, drawing)
         return
 
     import ipywidgets  # here, so that the course also runs where it is not installed
 
-    temperature = _temperature_slider()
-    top_k = ipywidgets.IntSlider(value=size, min=1, max=size, description="top-k")
-    top_p = ipywidgets.FloatSlider(value=1.0, min=0.05, max=1.0, step=0.05, description="top-p")
-    controls = [temperature, top_k, top_p]
-    _follow(
-        controls,
-        lambda: _sampled(logits, filter_logits, [tuple(control.value for control in controls)]),
-    )
+    controls = [
+        ipywidgets.Dropdown(options=list(scores), description="text so far"),
+        ipywidgets.SelectionSlider(options=TEMPERATURES, value=1, description="temperature"),
+        ipywidgets.SelectionSlider(
+            options=[("off" if k is None else str(k), k or size) for k in limits],
+            value=size,
+            description="top-k",
+        ),
+        ipywidgets.SelectionSlider(options=TOP_P, value=1, description="top-p"),
+    ]
+
+    def figure() -> tuple[Figure, str]:
+        text, *setting = (control.value for control in controls)
+        return _sampled(text, names, scores[text], filter_logits, [tuple(setting)], named=16)
+
+    _follow(controls, figure)
+
+
+def _visible(text: str) -> str:
+    """Return ``text`` with signs for what one cannot see."""
+    return text.translate(str.maketrans({"\n": "↵", "\t": "⇥"}))
 
 
 def _sampled(
-    logits: Mapping[str, float],
+    text: str,
+    tokens: Sequence[str],
+    logits: torch.Tensor,
     filter_logits: Callable[..., torch.Tensor],
     settings: Sequence[tuple[float, int, float]],
+    named: int,
 ) -> tuple[Figure, str]:
-    """Return a figure with bars for each (temperature, top_k, top_p), and its description."""
-    tokens = list(logits)
-    scores = torch.tensor(list(logits.values()), dtype=torch.float64)
-    plain = torch.softmax(scores, dim=-1).tolist()
+    """Return a figure with bars for each (temperature, top_k, top_p), and its description.
+
+    The ``named`` most probable tokens have a bar each, and all others one together.
+    """
+    order = logits.argsort(descending=True, stable=True)
+    rows = [tokens[i] for i in order[:named].tolist()]
+    if len(tokens) > named:
+        rows.append(f"{len(tokens) - named} others")
+
+    def bars(logits: torch.Tensor) -> list[float]:
+        shares = logits.softmax(dim=-1)[order]
+        return (*shares[:named].tolist(), shares[named:].sum().item())[: len(rows)]
+
+    plain = bars(logits)
     fig, axes = plots.figure(
         len(settings),
         width=max(4.5, 1.9 * len(settings)),
-        height=0.24 * len(tokens) + 0.9,
+        height=0.24 * len(rows) + 0.9,
         sharey=True,
         squeeze=False,
     )
     told = []
     for ax, (temperature, top_k, top_p) in zip(axes[0], settings, strict=True):
-        left = filter_logits(scores, temperature, top_k, top_p).softmax(dim=-1).tolist()
+        left = bars(filter_logits(logits, temperature, top_k, top_p))
         changed = [f"temperature {temperature:.2g}"] if temperature != 1 else []
         changed += [f"top-k {top_k}"] if top_k < len(tokens) else []
         changed += [f"top-p {top_p:.2g}"] if top_p < 1 else []
         title = "\n".join(changed) or "as it is"
-        rows = range(len(tokens))
         # The outline is the distribution before: what was cut, and what has grown, shows.
-        ax.barh(rows, plain, height=0.8, fill=False, edgecolor=plots.INK, linewidth=0.8)
-        ax.barh(rows, left, height=0.8, color=plots.BLUE)
+        places = range(len(rows))
+        ax.barh(places, plain, height=0.8, fill=False, edgecolor=plots.INK, linewidth=0.8)
+        ax.barh(places, left, height=0.8, color=plots.BLUE)
         for row, share in enumerate(left):
             note = f" {share:.2f}" if share else " cut"
             end = max(share, plain[row])
             ax.text(end, row, note, va="center", color=plots.INK, fontsize=8)
-        ax.set_yticks(rows, tokens)
+        ax.set_yticks(places, rows)
         ax.set_title(title, fontsize=9)
         ax.set(xlim=(0, 1.25), xticks=[0, 0.5, 1])
         ax.grid(axis="y", visible=False)
         parts = (
-            f"{token} {share:.2f}" if share else f"{token} cut"
-            for token, share in zip(tokens, left, strict=True)
+            f"{name} {share:.2f}" if share else f"{name} cut"
+            for name, share in zip(rows, left, strict=True)
         )
         told.append(f"{', '.join(changed) or 'as it is'}: {', '.join(parts)}")
     axes[0][0].invert_yaxis()  # once: the panels share the axis
-    return fig, "Bar charts of the probability of each token. " + ". ".join(told) + "."
+    said = f"Bar charts of the probability of each token after “{text}”. "
+    return fig, said + ". ".join(told) + "."
 
 
 def explore_masking(

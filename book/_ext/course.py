@@ -170,7 +170,7 @@ class Links(SphinxPostTransform):
     def run(self, **_: Any) -> None:
         page = self.env.docname
         own = number_of(page)
-        if own is None and page not in ("book/errors", "book/for-instructors", "book/how-to-use"):
+        if own is None and page not in ("book/for-instructors", "book/how-to-use"):
             return
         terms = _terms(self.env) if own is not None else {}
         chapters = {number_of(name): name for name in self.env.found_docs if number_of(name)}
