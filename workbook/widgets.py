@@ -1,5 +1,6 @@
 """Explorers: custom elements with their data, or sliders where the reader's own code runs."""
 
+import base64
 import importlib.util
 import math
 import re
@@ -456,17 +457,38 @@ def _sampled(
 def explore_masking(
     pictures: Callable[[float], Mapping[str, torch.Tensor]],
     ratios: Sequence[float] = (0.25, 0.5, 0.75, 0.9),
+    *,
+    images: Mapping[str, torch.Tensor] | None = None,
+    paint: Callable[[torch.Tensor, float], tuple[torch.Tensor, Mapping[str, torch.Tensor]]]
+    | None = None,
+    draws: int = 5,
 ) -> None:
     """Explore what hiding a share of an image's patches does.
 
     ``pictures(ratio)`` returns title -> image, (channels, height, width), NaN where hidden. With a
     kernel: a slider from the smallest to the largest of ``ratios``. Without one: a figure with a
-    row for each of them. Raises ``ValueError`` where there is no ratio, or one not from 0 to 1.
+    row for each of them.
+
+    With ``images`` and ``paint`` a page without a kernel has an explorer in place of the figure.
+    ``images`` are name -> image. ``paint(images, ratio)`` takes (n, channels, height, width),
+    and returns which patches it hid, (n, rows, columns), and name -> images of the same shape:
+    what the model painted, then what its opponents did. It is asked once for each ratio, with
+    ``draws`` copies of each image, so that each copy can have a mask of its own.
+
+    Raises ``ValueError`` where there is no ratio, or one not from 0 to 1, and where what ``paint``
+    returns does not fit.
     """
     if not ratios or not all(0 <= ratio <= 1 for ratio in ratios):
         raise ValueError(f"The ratios are {ratios!r}. Give shares from 0 to 1, as in (0.5, 0.75).")
+    if (images is None) != (paint is None):
+        raise ValueError("Give images and paint together: what is painted, and what paints it.")
     if not is_live():
-        plots.show(*_masked(pictures, ratios))
+        fig, alt = _masked(pictures, ratios)
+        if images is None:
+            plots.show(fig, alt)
+        else:
+            data = _reconstructions(images, paint, ratios, draws)
+            elements.show("masking", data, plots.draw(fig, alt))
         return
 
     import ipywidgets  # here, so that the course also runs where it is not installed
@@ -480,6 +502,69 @@ def explore_masking(
         readout_format=".0%",
     )
     _follow([ratio], lambda: _masked(pictures, [ratio.value]))
+
+
+def _reconstructions(
+    images: Mapping[str, torch.Tensor],
+    paint: Callable[[torch.Tensor, float], tuple[torch.Tensor, Mapping[str, torch.Tensor]]],
+    ratios: Sequence[float],
+    draws: int,
+) -> dict[str, Any]:
+    """Return what the explorer of masking shows: each image at each ratio, with several masks."""
+    if not images or draws < 1:
+        raise ValueError("Give at least one image and one draw, as in images={'a cat': image}.")
+    originals = torch.stack(list(images.values()))
+    many = originals.repeat_interleave(draws, dim=0)
+    height, width = many.shape[-2:]
+    shown: list[list[list[dict[str, Any]]]] = [[] for _ in images]
+    for ratio in ratios:
+        hidden, painted = paint(many, ratio)
+        shapes = {name: tuple(guess.shape) for name, guess in painted.items()}
+        fits = hidden.ndim == 3 and len(hidden) == len(many)
+        if not fits or height % hidden.shape[1] or width % hidden.shape[2]:
+            raise ValueError(
+                f"paint said with the shape {tuple(hidden.shape)} which patches are hidden. Give "
+                f"({len(many)}, rows, columns) for images of {height} x {width} pixels."
+            )
+        if set(shapes.values()) != {tuple(many.shape)}:
+            raise ValueError(f"paint got images of the shape {tuple(many.shape)}: {shapes}.")
+        if not hidden.flatten(1).any(dim=1).all():
+            raise ValueError(f"At a ratio of {ratio} no patch is hidden. Leave such a ratio out.")
+        rows, columns = hidden.shape[1:]
+        pixels = hidden.repeat_interleave(height // rows, 1).repeat_interleave(width // columns, 2)
+        judged = pixels[:, None].expand(many.shape).float().flatten(1)
+        errors = [
+            ((guess.float() - many).square().flatten(1) * judged).sum(1) / judged.sum(1)
+            for guess in painted.values()
+        ]
+        records = [
+            {
+                "mask": "".join("01"[patch] for patch in patches),
+                "painted": _pixels(guess),
+                "errors": list(wrong),
+            }
+            for patches, guess, wrong in zip(
+                hidden.flatten(1).int().tolist(),
+                next(iter(painted.values())),
+                torch.stack(errors, dim=1).tolist(),
+                strict=True,
+            )
+        ]
+        for i, place in enumerate(shown):
+            place.append(records[i * draws : (i + 1) * draws])
+    return {
+        "size": [height, width],
+        "grid": [rows, columns],
+        "names": list(painted),
+        "images": [{"name": k, "pixels": _pixels(image)} for k, image in images.items()],
+        "shown": shown,  # image, ratio, draw
+    }
+
+
+def _pixels(image: torch.Tensor) -> str:
+    """Return an image, (channels, height, width), as bytes in base64: row, column, channel."""
+    whole = (255 * image.detach().cpu().float().clamp(0, 1)).round().to(torch.uint8)
+    return base64.b64encode(whole.permute(1, 2, 0).contiguous().numpy().tobytes()).decode()
 
 
 def _masked(
