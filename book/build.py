@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # where this file is run as a script
     sys.path.insert(0, str(ROOT))
 
+from book import launch  # noqa: E402
 from book import pages as generated  # noqa: E402
 from book.assets import NODE, PACKAGES, NoAssets, assets  # noqa: E402
 
@@ -364,6 +365,19 @@ def stage(root: Path, executed: list[Executed], edition: str, target: Path) -> N
         for asset in chapter.assets:
             copy = name.parent / asset.relative_to(chapter.source.parent)
             wanted[copy.as_posix()] = asset.read_bytes()
+    # What learners work in, for the page's button to download.
+    for item in executed:
+        name = item.chapter.released.relative_to(root).as_posix()
+        if item.chapter.released.is_file():
+            wanted[f"book/_extra/{name}"] = item.chapter.released.read_bytes()
+    if "book/how-to-use.md" in wanted:
+        titles = [
+            (item.chapter.name, notebooks.title_of(item.notebook) or item.chapter.name)
+            for item in executed
+        ]
+        repository = launch.Repository.of(root / "_config.yml")
+        text = wanted["book/how-to-use.md"].decode()
+        wanted["book/how-to-use.md"] = launch.with_hub(text, repository, titles).encode()
     index = wanted["book/index.md"].decode()
     wanted |= {
         "book/index.md": generated.filled(index, root).encode(),
@@ -451,6 +465,8 @@ def jupyter_book(staged: Path, work: Path, log: Path, say: Callable[[str], None]
                 # beside this Python only starts it, and would leave it running at the end.
                 "PATH": os.pathsep.join([str(NODE), os.environ["PATH"]]),
                 "BOOK_PACKAGES": str(PACKAGES),
+                # The extension shares what is in book/ with this file.
+                "PYTHONPATH": str(ROOT),
             },
         )
         steps = ("reading sources", "writing output", "dumping search index")

@@ -20,6 +20,8 @@ from docutils import nodes
 from sphinx.transforms import SphinxTransform
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
+from book import launch
+
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
@@ -276,6 +278,16 @@ def complete_page(
         context["description"] = words if len(words) <= 200 else words[:197].rsplit(" ", 1)[0] + "…"
 
 
+def set_buttons(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """The header's buttons lead to the learners' notebook, not to the executed page."""
+    ours = launch.buttons(page, launch.Repository.of(Path(app.srcdir) / "_config.yml"))
+    labels = {group["label"] for group in ours} | {"launch-buttons", "download-buttons"}
+    others = [button for button in context["header_buttons"] if button["label"] not in labels]
+    context["header_buttons"] = [*ours, *others]
+
+
 def _written(asset: Any) -> str:
     return f"{asset.filename} {asset.attributes.get('body', '')}".lower()
 
@@ -311,5 +323,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_post_transform(Links)
     # After the theme, whose buttons it replaces.
     app.connect("html-page-context", complete_page, priority=900)
+    app.connect("html-page-context", set_buttons, priority=900)
     app.connect("build-finished", write_icons, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
