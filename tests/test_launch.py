@@ -395,7 +395,11 @@ def test_pip_installs_what_is_missing_in_the_locks_versions_and_nothing_else(
 
     def python(*arguments: str) -> str:
         ran = subprocess.run(
-            [place / "bin/python", *arguments], env=environment, capture_output=True, text=True
+            [place / "bin/python", *arguments],
+            env=environment,
+            cwd=tmp_path,  # not where the course itself lies
+            capture_output=True,
+            text=True,
         )
         assert ran.returncode == 0, ran.stderr
         return ran.stdout

@@ -252,37 +252,6 @@ def test_weights_of_the_explorer_are_a_masked_softmax():
     assert widgets._weights([1.0, 2.0], 1.0, [False, False]) == [0.0, 0.0]
 
 
-def clock(length, speeds):
-    """Positions as sines and cosines, (length, 2 * speeds)."""
-    angle = torch.arange(length)[:, None] / torch.tensor(speeds)
-    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
-
-
-def test_without_a_kernel_positions_are_told_by_their_dot_products(capsys):
-    widgets.explore_positions(clock(8, [1.0, 10.0]))
-    out = capsys.readouterr().out
-    assert "A row of 2 clocks for each of the positions 0, 1, 2, 4." in out
-    # Each clock's hand has length 1, so a position's dot product with itself counts them.
-    assert out.count("with itself 2.0") == 4
-
-
-def test_the_slider_moves_the_clocks(monkeypatch):
-    shown = []
-    monkeypatch.setattr(widgets, "is_live", lambda: True)
-    monkeypatch.setattr(widgets, "display", shown.append)
-    widgets.explore_positions(clock(8, [1.0]))
-    slider, picture = shown[0].children
-    assert "positions 0." in picture.value
-    slider.value = 5
-    assert "positions 5." in picture.value
-
-
-@pytest.mark.parametrize("shape", [(4, 3), (1, 2), (4,)])
-def test_a_table_without_pairs_or_positions_is_refused(shape):
-    with pytest.raises(ValueError, match=r"shape .* sinusoidal_encoding\(64, 12\)"):
-        widgets.explore_positions(torch.zeros(shape))
-
-
 def test_sliders_need_a_kernel_and_somebody_to_move_them(monkeypatch):
     assert not widgets.is_live()
     monkeypatch.setattr(widgets, "get_ipython", lambda: SimpleNamespace(kernel=object()))

@@ -2,6 +2,7 @@
 
 import base64
 import importlib.util
+import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,8 @@ TOP_K = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 40, 60, None)
 TOP_P = (*(step / 20 for step in range(1, 20)), 1)
 UNSEEN = {" ": "space", "\n": "line break", "\t": "tab"}  # tokens that are called by a name
 
+# Of rotary encoding, as in chapter 3.
+ROTARY_BASE = 10000.0
 SCORES = {"the": 1.0, "tired": 3.0, "cat": 4.0, "slept": 2.0}
 
 # Models whose cost can be explored; layers and width from their papers. With kind "both", layers
@@ -245,27 +248,84 @@ def _operations(model: Mapping[str, Any]) -> tuple[Figure, str]:
     )
 
 
-def explore_positions(encoding: torch.Tensor) -> None:
-    """Explore a sinusoidal encoding, (length, d_model): each pair of columns is a clock's hand.
+def explore_positions(
+    encoding: torch.Tensor,
+    query: torch.Tensor | None = None,
+    key: torch.Tensor | None = None,
+    *,
+    position: int = 0,
+    distance: int = 3,
+) -> None:
+    """Explore two positions: each pair of columns is a clock, and each position has a hand in it.
 
-    With a kernel: a slider for the position. Without one: a figure of four positions. Raises
-    ``ValueError`` where there are no pairs of columns, or fewer than two positions.
+    encoding: (length, d_model), as ``sinusoidal_encoding`` gives. query, key: one vector each,
+    (d_model), before positions come in; with them the reader switches between sinusoids that are
+    added to the two and rotary encoding, which turns them. position and distance: where the first
+    stands at the start, and where the second does, as seen from the first.
+
+    Raises ``ValueError`` where there are no pairs of columns, fewer than two positions, or shapes
+    that do not fit together.
     """
+    if budget.grading():  # nobody looks, and drawing takes time
+        return
     if encoding.ndim != 2 or encoding.shape[0] < 2 or encoding.shape[1] % 2:
         raise ValueError(
             f"The encoding has the shape {tuple(encoding.shape)}. Give a table of positions and "
             "pairs of columns, for example sinusoidal_encoding(64, 12)."
         )
     encoding = encoding.detach().cpu().float()
-    length = encoding.shape[0]
-    if not is_live():
-        plots.show(*_clocks(encoding, sorted({0, 1, length // 4, length // 2})))
-        return
+    width = encoding.shape[1]
+    data: dict[str, Any] = {"table": encoding.tolist(), "base": ROTARY_BASE}
+    data |= {"position": position, "distance": distance}
+    if query is None and key is None:
+        length = len(encoding)
+        drawing = _clocks(encoding, sorted({0, 1, length // 4, length // 2}))
+    else:
+        shapes = [None if v is None else tuple(v.shape) for v in (query, key)]
+        if shapes != [(width,)] * 2:
+            raise ValueError(
+                f"Query and key have the shapes {shapes[0]} and {shapes[1]}. Give both, each with "
+                f"as many entries as the encoding has columns: ({width},)."
+            )
+        query, key = (v.detach().cpu().float() for v in (query, key))
+        data |= {"query": query.tolist(), "key": key.tolist()}
+        drawing = _scores_by_distance(encoding, query, key)
+    elements.show("positions", data, plots.draw(*drawing))
 
-    import ipywidgets  # here, so that the course also runs where it is not installed
 
-    position = ipywidgets.IntSlider(value=0, min=0, max=length - 1, description="position")
-    _follow([position], lambda: _clocks(encoding, [position.value]))
+def _scores_by_distance(
+    encoding: torch.Tensor, query: torch.Tensor, key: torch.Tensor
+) -> tuple[Figure, str]:
+    """Return a figure of scores against the distance, and its description.
+
+    With sinusoids added, for the query at two positions; with rotary encoding, where one curve
+    holds for all.
+    """
+    width = len(query)
+    span = len(encoding) // 3
+    distance = torch.arange(-span, span + 1)
+    fig, (left, right) = plots.figure(2, width=8.4, height=2.8, sharey=True)
+    added = {}
+    for position in (span, len(encoding) - 1 - span):
+        keys = key + encoding[position + distance]
+        added[f"query at {position}"] = keys @ (query + encoding[position]) / width**0.5
+    # Turned by m and n, two pairs have the product Re(conj(q) k e^(i (n - m) theta)).
+    pairs = [torch.view_as_complex(v.view(-1, 2)) for v in (query, key)]
+    angle = distance[:, None] * ROTARY_BASE ** (-torch.arange(0, width, 2) / width)
+    turns = torch.polar(torch.ones_like(angle), angle)
+    turned = (pairs[0].conj() * pairs[1] * turns).sum(dim=-1).real / width**0.5
+    axes = {"x": distance, "xlabel": "distance of the key", "ylabel": "score"}
+    plots.curves(left, added, title="sinusoids added", **axes)
+    plots.curves(right, {"anywhere": turned}, title="rotary, query anywhere", **axes)
+    right.set_ylabel("")
+    here, there = added
+    apart = (added[here] - added[there]).abs().max()
+    return fig, (
+        "The score of a query with a key against the distance of the key. With sinusoids added to "
+        f"both, the curves for the {here} and at {there.split()[-1]} differ by up to {apart:.2f}. "
+        "With rotary encoding one curve holds wherever the query stands; it is largest, "
+        f"{turned.max():.2f}, at distance {distance[turned.argmax()]}."
+    )
 
 
 def _clocks(encoding: torch.Tensor, positions: Sequence[int]) -> tuple[Figure, str]:
@@ -694,3 +754,191 @@ def _attention(
         f"The attention weights of {asking}, as color over the image; the number is the largest "
         f"weight of a patch. {'. '.join(told)}."
     )
+
+
+def explore_heads(sentences: Sequence[Mapping[str, Any]]) -> None:
+    """Explore what the heads of a trained encoder-decoder read, token by token.
+
+    Each sentence has its ``text``; the pieces ``source`` and ``target``, where the target ends
+    with what the decoder writes last and has no <bos>; and three tensors of weights: ``encoder``
+    (layers, heads, L_s, L_s), ``decoder`` (layers, heads, L_t, L_t) and ``cross`` (layers, heads,
+    L_t, L_s). A page has room for 60 kB of weights: sentences after that are left out. Raises
+    ``ValueError`` where there is no sentence, or shapes do not fit.
+    """
+    if budget.grading():  # nobody looks, and drawing takes time
+        return
+    if not sentences:
+        raise ValueError("There is no sentence. Give a list with at least one.")
+    heads = tuple(sentences[0]["cross"].shape[:2])
+    shown: list[dict[str, Any]] = []
+    size = 0
+    for sentence in sentences:
+        source, target = len(sentence["source"]), len(sentence["target"])
+        entry = {key: sentence[key] for key in ("text", "source", "target")}
+        for kind, lengths in {
+            "encoder": (source, source),
+            "decoder": (target, target),
+            "cross": (target, source),
+        }.items():
+            weights = sentence[kind].detach().cpu()
+            if tuple(weights.shape) != heads + lengths:
+                raise ValueError(
+                    f"The {kind} weights of {sentence['text']!r} have the shape "
+                    f"{tuple(weights.shape)}. Give (layers, heads, queries, keys), here "
+                    f"{heads + lengths}."
+                )
+            # As whole thousandths: a third of the characters.
+            entry[kind] = (1000 * weights).round().int().flatten().tolist()
+        size += len(json.dumps(entry, separators=(",", ":")))
+        if shown and size > 59_000:
+            break
+        shown.append(entry)
+    data = {"layers": heads[0], "heads": heads[1], "sentences": shown}
+    elements.show("heads", data, plots.draw(*_three_attentions(sentences[0])))
+
+
+def _three_attentions(sentence: Mapping[str, Any]) -> tuple[Figure, str]:
+    """Return a figure with one head of each kind in the last layer, and its description."""
+    source, target = list(sentence["source"]), list(sentence["target"])
+    read = ["<bos>", *target[:-1]]
+    fig, axes = plots.figure(3, width=10.0, height=0.17 * max(len(source), len(target)) + 1.5)
+    told = []
+    for ax, (kind, queries, keys) in zip(
+        axes,
+        (("encoder", source, source), ("decoder", read, read), ("cross", target, source)),
+        strict=True,
+    ):
+        weights = sentence[kind][-1, 0].detach().cpu()
+        plots.attention_map(ax, weights, queries, keys, kind)
+        ax.tick_params(labelsize=7)
+        ax.tick_params(axis="x", rotation=90)
+        pairs = zip(queries, weights.argmax(dim=-1).tolist(), strict=True)
+        told.append(f"{kind}: " + ", ".join(f"{query} reads {keys[k]}" for query, k in pairs))
+    return fig, (
+        f"Attention weights of the first head in the last layer, for {sentence['text']!r}: within "
+        "the encoder, within the decoder, where what is later is barred, and from the decoder to "
+        f"the source. The largest weight of each row. {'; '.join(told)}."
+    )
+
+
+def explore_beam(
+    beam_search: Callable[..., tuple[list[int], float]],
+    next_log_probs: Callable[[torch.Tensor], torch.Tensor],
+    bos_id: int,
+    eos_id: int,
+    max_length: int,
+    spell: Callable[[int], str],
+    *,
+    source: str,
+    wanted: str = "",
+    beam_sizes: Sequence[int] = (1, 2, 4),
+    length_penalty: float = 0.6,
+) -> None:
+    """Explore how ``beam_search`` finds its result, step by step, for several sizes of the beam.
+
+    ``beam_search`` and ``next_log_probs`` are chapter 4's: the search runs once for each size, and
+    what it asks and is told is recorded. ``spell(id)`` is a token's text; ``source`` and
+    ``wanted`` are shown beside the results. Raises ``ValueError`` where the search does not keep
+    the best sums, so that its steps cannot be told.
+    """
+    if budget.grading():  # nobody looks, and searching takes time
+        return
+    ask = (beam_search, next_log_probs, bos_id, eos_id)
+    limits = (max_length, length_penalty)
+    greedy, *searches = [_search(*ask, size, *limits) for size in (1, *beam_sizes)]
+
+    def text(tokens: Sequence[int]) -> str:
+        return "".join(map(spell, tokens))
+
+    for search in searches:
+        for step in search["steps"]:
+            for extension in step:
+                extension[1] = spell(extension[1])
+    data = {
+        "source": source,
+        "wanted": wanted + (spell(eos_id) if wanted else ""),
+        "penalty": length_penalty,
+        "greedy": {"text": text(greedy["tokens"]), "score": greedy["score"]},
+        "searches": [
+            {key: search[key] for key in ("size", "steps", "extensions")} for search in searches
+        ],
+    }
+    wider = {f"beam of {search['size']}": search for search in searches if search["size"] > 1}
+    results = {"greedy": greedy} | wider
+    fig, ax = plots.figure(height=0.55 * len(results) + 0.9)
+    ax.barh(range(len(results)), [s["score"] for s in results.values()], 0.3, color=plots.BLUE)
+    ax.set_yticks(range(len(results)), results)
+    ax.set(xlabel="score", ylim=(len(results) - 0.6, -0.6))
+    ax.set_title(source, loc="left", fontsize=10)
+    ax.grid(axis="y", visible=False)
+    told = []
+    for row, (name, search) in enumerate(results.items()):
+        written = text(search["tokens"])
+        # Above its bar, from the left edge; however long it is, it moves nothing.
+        place = {"transform": ax.get_yaxis_transform(), "in_layout": False, "clip_on": True}
+        ax.text(0.01, row - 0.25, written, fontsize=8, **place)
+        told.append(f"{name}: {written}, score {search['score']:.3f}")
+    alt = f"What the searches find for {source!r}. {'; '.join(told)}."
+    elements.show("beam", data, plots.draw(fig, alt))
+
+
+def _search(
+    beam_search: Callable[..., tuple[list[int], float]],
+    next_log_probs: Callable[[torch.Tensor], torch.Tensor],
+    bos_id: int,
+    eos_id: int,
+    beam_size: int,
+    max_length: int,
+    length_penalty: float,
+) -> dict[str, Any]:
+    """Run a beam search and return its result and its steps.
+
+    A step is a list of the best extensions: [place of the parent in the step before, token,
+    log-probability, sum, fate], where fate is 0 for what is dropped, 1 for what lives on and 2
+    for what is finished. A few more are listed than are kept.
+    """
+    asked: list[tuple[list[tuple[int, ...]], torch.Tensor]] = []
+
+    def recording(prefixes: torch.Tensor) -> torch.Tensor:
+        log_probs = next_log_probs(prefixes)
+        rows = [tuple(prefix) for prefix in prefixes.tolist()]
+        asked.append((rows, log_probs.detach().double().cpu()))
+        return log_probs
+
+    tokens, score = beam_search(recording, bos_id, eos_id, beam_size, max_length, length_penalty)
+    live: dict[tuple[int, ...], tuple[int, float]] = {(bos_id,): (0, 0.0)}  # to place and sum
+    finished: set[tuple[int, ...]] = set()
+    steps: list[list[list[Any]]] = []
+    for prefixes, log_probs in asked:
+        if set(prefixes) != set(live):
+            raise ValueError(
+                f"Step {len(steps) + 1} of the search does not extend the {beam_size} with the "
+                "largest sums. Does the check of beam_search give full points?"
+            )
+        sums = torch.tensor([live[prefix][1] for prefix in prefixes], dtype=torch.float64)
+        totals = (sums.unsqueeze(1) + log_probs).flatten()
+        best, index = totals.topk(min(beam_size + 3, len(totals)))
+        parents, live, step = live, {}, []
+        for place, (total, at) in enumerate(zip(best.tolist(), index.tolist(), strict=True)):
+            row, token = divmod(at, log_probs.shape[1])
+            if total == -math.inf:
+                break
+            sequence = (*prefixes[row], token)
+            fate = 0
+            if place < beam_size:
+                fate = 2 if token == eos_id or len(steps) + 1 == max_length else 1
+            if fate == 1:
+                live[sequence] = place, total
+            elif fate == 2:
+                finished.add(sequence)
+            log_prob = log_probs[row, token].item()
+            step.append([parents[prefixes[row]][0], token, log_prob, total, fate])
+        steps.append(step)
+    if (bos_id, *tokens) not in finished:
+        raise ValueError(
+            "The result of the search is none of its finished hypotheses. Does the check of "
+            "beam_search give full points?"
+        )
+    extensions = [log_probs.numel() for _, log_probs in asked]
+    result = {"tokens": tokens, "score": score, "steps": steps, "extensions": extensions}
+    return {"size": beam_size, **result}
