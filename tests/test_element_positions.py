@@ -121,12 +121,12 @@ def test_scores_are_those_of_the_solutions(
         wanted = products(at(query, position, way), at(key, position + 3, way))
         assert numbers(page) == pytest.approx(wanted, abs=0.0051)
         scores[position] = minus(sum(wanted) / math.sqrt(WIDTH))
-        told(page, f"Query at {position}, key at {position + 3}")
-        assert f"give the score {scores[position]}." in told(page, f"key at {position + 3}")
+        where = f"Query at {position}, key at {position + 3}: the 4 products, summed and divided"
+        told(page, f"{where} by √8, give the score {scores[position]}.")
     # What the chapter says: turned, only the distance counts; added, the place counts too.
     assert (len(set(scores.values())) == 1) == (way == TURNED)
     end = "the same." if way == TURNED else "not the same."
-    assert told(page, "as far apart").endswith(f"{scores[0]} (dashed): {end}")
+    assert told(page, "Query at 11").endswith(f"{scores[0]} (dashed): {end}")
 
 
 def test_the_hands_point_where_the_vectors_do(

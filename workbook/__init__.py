@@ -7,6 +7,10 @@
 ``images``    digits, CIFAR-10, folders of pictures; random crops and flips
 ``text``      subwords, padding, batches of similar length
 ``plots``     figures that read on light and dark pages
-``widgets``   explorers with sliders, and the figure that stands in where no kernel runs
+``widgets``   explorers, and the figure that stands in where no script runs
+``elements``  the explorers' modules and their data, as a page or Jupyter shows them
+``progress``  what you have built so far, as a picture
+``results``   figures that a chapter measured, for its page and for that of all results
+``complete``  what Colab or a JupyterHub lacks, in the versions of the lock
 ``blocks``    the components you wrote, carried forward from chapter to chapter
 """

@@ -7,3 +7,8 @@ const wide = () => {
 };
 addEventListener("resize", wide);
 wide();
+
+// Some browsers would show a notebook as text.
+for (const link of document.querySelectorAll('a[href$=".ipynb"]:not([href*="://"])')) {
+  link.download = "";
+}
