@@ -17,7 +17,7 @@ GRADED_FROM := $(wildcard autograder/*.py autograder/exercises/*.py autograder/r
 	workbook/*.py workbook/ready/*.py solutions/*/*.md chapters/*/*.ipynb nbgrader_config.py)
 
 .DEFAULT_GOAL := all
-.PHONY: all setup release record book grade test serve lab bench clean help
+.PHONY: all setup release record book pdf screenshots linkcheck grade test serve lab bench clean help
 # The steps follow one another; the tools use the cores themselves.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -58,6 +58,15 @@ record: $(READY)  ## the reference packs, from the solutions
 book: release  ## the book; EDITION=instructor adds the solutions
 	@$(BIN)/python book/build.py --edition $(EDITION)
 
+pdf: book  ## the book as one PDF; needs Chromium
+	@$(BIN)/python book/pdf.py --edition $(EDITION)
+
+screenshots: book  ## pictures of every page, and the README's; needs Chromium
+	@$(BIN)/python book/pictures.py
+
+linkcheck: release  ## ask the other sites whether they have the pages that the book links to
+	@$(BIN)/python book/build.py --edition $(EDITION) --check-links
+
 grade: release  ## grade the sample class
 	@$(MAKE) --no-print-directory --quiet $(GRADES)
 
@@ -90,4 +99,4 @@ clean:  ## remove what was built; .venv stays
 	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*##  *\(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z]*\):[^#]*##  *\(.*\)/  make \1\t\2/p' Makefile | expand -t 20

@@ -4,7 +4,8 @@ Each source is executed with its solutions, so that the book shows real results;
 are cleared, and only after that is the notebook put where Jupyter Book reads it. The public
 edition's stage never holds a line of a solution, so no page, source copy or search index can.
 
-    python book/build.py [--edition public|instructor] [--budget smoke|cpu|gpu] [--execute-only]
+    python book/build.py [--edition public|instructor] [--budget smoke|cpu|gpu]
+                         [--execute-only | --check-links]
 """
 
 from __future__ import annotations
@@ -348,6 +349,7 @@ def stage(root: Path, executed: list[Executed], edition: str, target: Path) -> N
     for path in sorted((root / "book").rglob("*")):
         # The scripts beside this one make the book; what is below _ext and _static is part of it.
         script = path.parent == root / "book" and path.suffix in (".py", ".json")
+        script = script or path.parent == root / "book" / "paper"
         if path.is_file() and not script and "__pycache__" not in path.parts:
             wanted[path.relative_to(root).as_posix()] = path.read_bytes()
     try:
@@ -427,8 +429,12 @@ def _dropdown(cell: NotebookNode) -> str:
 # --- Jupyter Book ---------------------------------------------------------------------------
 
 
-def jupyter_book(staged: Path, work: Path, log: Path, say: Callable[[str], None]) -> Path:
-    """Builds the staged book; returns the folder of its pages.
+def jupyter_book(
+    staged: Path, work: Path, log: Path, say: Callable[[str], None], builder: str = "html"
+) -> Path:
+    """Has Jupyter Book make the staged book's pages, or check its links; returns their folder.
+
+    ``work`` is the builder's own: two of them must not share what Sphinx keeps.
 
     Raises:
         BuildError: Jupyter Book warned of something or failed.
@@ -447,7 +453,7 @@ def jupyter_book(staged: Path, work: Path, log: Path, say: Callable[[str], None]
         "from jupyter_book.cli.main import main; main()",
         *("build", str(staged), "--path-output", str(work)),
         *("--toc", str(staged / "book" / "_toc.yml")),
-        *("-W", "-n", "--keep-going"),
+        *("--builder", builder, "-W", "-n", "--keep-going"),
     ]
     with log.open("w", encoding="utf-8") as out:
         process = subprocess.Popen(
@@ -480,12 +486,13 @@ def jupyter_book(staged: Path, work: Path, log: Path, say: Callable[[str], None]
                     break
     if process.wait() != 0:
         lines = log.read_text(encoding="utf-8").splitlines()
-        telling = [line for line in lines if re.search(r"\b(WARNING|ERROR|Error)\b", line)]
+        telling = [line for line in lines if re.search(r"\b(WARNING|ERROR|Error|broken)\b", line)]
         raise BuildError(
             "Jupyter Book does not accept the book:\n"
             + "\n".join(line.replace(f"{staged}/", "") for line in (telling or lines)[-20:])
             + f"\nThe whole log: {log}"
         )
+    # Whatever the builder, Jupyter Book has it write there.
     pages = work / "_build" / "html"
     if wrong := _wrong_formulas(pages):
         raise BuildError("Formulas that KaTeX does not know:\n" + "\n".join(wrong))
@@ -572,6 +579,7 @@ def build(
     output: Path | str | None = None,
     say: Callable[[str], None] = print,
     execute_only: bool = False,
+    check_links: bool = False,
 ) -> Path:
     """Builds an edition of the book and returns the folder of its pages.
 
@@ -583,15 +591,17 @@ def build(
             notebooks are always kept in ``_build/executed``.
         say: takes a line of progress.
         execute_only: fill the cache of executed notebooks and build no page.
+        check_links: ask every other site that the book names for its page, and build no page.
 
     Raises:
-        BuildError: a notebook failed, or Jupyter Book warned; published pages stay as they were.
+        BuildError: a notebook failed, Jupyter Book warned, or a link leads nowhere; published
+            pages stay as they were.
         SourceError: a source is malformed.
     """
     root = Path(root).resolve()
     output = Path(output).resolve() if output else root / "_build"
     pages = pages_of(edition, output)
-    if not execute_only and is_current(root, edition, budget, output):
+    if not (execute_only or check_links) and is_current(root, edition, budget, output):
         say(f"{'book':<28} unchanged")
         return pages
 
@@ -604,6 +614,11 @@ def build(
         return root / "_build" / "executed"
     staged = output / f"stage-{edition}"
     stage(root, executed, edition, staged)
+    if check_links:
+        work, log = output / f"jupyter-book-links-{edition}", output / f"links-{edition}.log"
+        # Whatever was found last time: a link that worked then may be gone.
+        shutil.rmtree(work, ignore_errors=True)
+        return jupyter_book(staged, work, log, say, "linkcheck") / "output.txt"
     built = jupyter_book(
         staged, output / f"jupyter-book-{edition}", output / f"book-{edition}.log", say
     )
@@ -624,6 +639,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--budget", choices=BUDGETS, default=os.environ.get("WORKBOOK_BUDGET") or "cpu"
     )
     parser.add_argument("--execute-only", action="store_true", help="build no pages")
+    parser.add_argument(
+        "--check-links", action="store_true", help="ask for the pages of other sites, build none"
+    )
     chosen = parser.parse_args(arguments)
     # argparse does not hold a default against its choices.
     if chosen.edition not in EDITIONS or chosen.budget not in BUDGETS:
@@ -638,6 +656,7 @@ def main(arguments: list[str] | None = None) -> int:
             chosen.output,
             _say,
             chosen.execute_only,
+            chosen.check_links,
         )
     except Exception as error:
         from autograder.notebooks import SourceError
@@ -646,7 +665,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"book: {error}", file=sys.stderr)
         return 1
-    print(pages if chosen.execute_only else pages / "index.html")
+    print(pages if chosen.execute_only or chosen.check_links else pages / "index.html")
     return 0
 
 

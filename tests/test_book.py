@@ -21,6 +21,7 @@ import tiny
 from autograder import notebooks
 from autograder.notebooks import Chapter
 from book.assets import assets
+from book.browser import served
 
 
 def _load() -> ModuleType:
@@ -238,6 +239,26 @@ def test_a_warning_of_jupyter_book_breaks_the_build(
         book.build(course, budget="smoke", say=silent)
     assert not (course / "_build/html").exists()
     assert (course / "_build/book-public.log").is_file()
+
+
+def test_a_link_that_another_site_does_not_have_is_named(
+    executed: book.Executed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    course = tiny.course(tmp_path)
+    for name in ("_static", "_ext", "_templates"):
+        shutil.copytree(tiny.ROOT / "book" / name, course / "book" / name)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "here.html").write_text("<p>Here.</p>")
+    monkeypatch.setattr(book, "_run", lambda *_: executed.notebook)
+    with served(tmp_path / "site") as address:
+        (course / "book/index.md").write_text(
+            "# Numbers\n\n```{bibliography}\n```\n\n"
+            f"[one]({address}/here.html), [two]({address}/gone.html)\n"
+        )
+        with pytest.raises(book.BuildError) as error:
+            book.build(course, budget="smoke", say=silent, check_links=True)
+    assert "gone.html - 404" in str(error.value)
+    assert "here.html" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["EDITION", "WORKBOOK_BUDGET"])

@@ -270,6 +270,7 @@ def complete_page(
         context[kind] = [file for file in context[kind] if "thebe" not in _written(file)]
     if "<tw-" in body:
         app.add_js_file("explorers.js", type="module")
+    context["site"] = app.config.html_baseurl
     if doctree is not None:
         first = next(
             (p.astext() for p in doctree.findall(nodes.paragraph) if len(p.astext()) > 60), ""
