@@ -395,6 +395,7 @@ def _page(item: Executed, edition: str, config: Any) -> NotebookNode:
     import nbformat
 
     from autograder import notebooks
+    from workbook.results import MIME
 
     page = notebooks.clear(item.notebook, config)
     cells = []
@@ -402,6 +403,8 @@ def _page(item: Executed, edition: str, config: Any) -> NotebookNode:
         if notebooks.is_check(cell):
             # The points are in the verdict already; the bare number is for nbgrader.
             cell.outputs = [out for out in cell.outputs if out.output_type != "execute_result"]
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(MIME, None)  # for the page of results; Sphinx knows it not
         cells.append(cell)
         if edition == "instructor" and full.source != cell.source:
             solution = nbformat.v4.new_markdown_cell(_dropdown(full))

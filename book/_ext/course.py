@@ -1,7 +1,7 @@
 """What the pages of this book have beyond Jupyter Book's: the chapters' sources stay plain.
 
 - An italic paragraph after a figure becomes its numbered caption.
-- Display equations are numbered, with their symbols beside them (``book/symbols/<chapter>.yml``).
+- Display equations are numbered, with their symbols below them (``book/symbols/<chapter>.yml``).
 - The first mention of a glossary term, and every mention of another chapter, becomes a link.
 - Icons come from the SVG files of Font Awesome's package, and only those that a page shows.
 - Buttons lead to the learners' notebooks; an explorer's script is loaded where there is one.
@@ -79,7 +79,11 @@ def _has_figure(cell: nodes.container) -> bool:
 
 
 class Equations(SphinxTransform):
-    """Numbers the display equations of a chapter, and puts their symbols beside them."""
+    """Numbers the display equations of a chapter, and explains their symbols below them.
+
+    Below and always there, not on hover, which a phone does not have, nor in the margin, which
+    holds the page's contents.
+    """
 
     default_priority = 500
 
@@ -97,7 +101,7 @@ class Equations(SphinxTransform):
             found = [s for s in symbols_in(block.astext(), table) if (here, s) not in explained]
             explained.update((here, s) for s in found)
             if found:
-                block.parent.insert(block.parent.index(block), _key(found, table))
+                block.parent.insert(block.parent.index(block) + 1, _key(found, table))
 
     def _symbols(self) -> dict[str, str]:
         name = self.env.docname.split("/")[1]
@@ -141,7 +145,7 @@ def _key(symbols: list[str], table: dict[str, str]) -> nodes.container:
         )
         for symbol in symbols
     ]
-    return nodes.container("", nodes.definition_list("", *items), classes=["margin", "symbols"])
+    return nodes.container("", nodes.definition_list("", *items), classes=["symbols"])
 
 
 def _with_math(text: str) -> Iterator[nodes.Node]:
@@ -267,7 +271,8 @@ def complete_page(
     body = context.get("body") or ""
     # Live code cells, which no page has; twice in a page, their script is an error.
     for kind in ("script_files", "css_files"):
-        context[kind] = [file for file in context[kind] if "thebe" not in _written(file)]
+        # In place: what is added below goes to the same list.
+        context[kind][:] = [file for file in context[kind] if "thebe" not in _written(file)]
     if "<tw-" in body:
         app.add_js_file("explorers.js", type="module")
     context["site"] = app.config.html_baseurl
