@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gzip
 import http.server
 import os
 import shutil
@@ -74,11 +75,16 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """A browser that turns away in the middle of an answer is no error."""
+
+
 @contextlib.contextmanager
 def served(folder: Path) -> Iterator[str]:
     """Serve a folder on a free local port; gives the address, without a slash at its end."""
     handler = functools.partial(_Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with _Server(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:
@@ -86,3 +92,16 @@ def served(folder: Path) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+# What is packed already goes over the line as it is; a static host compresses the rest.
+PACKED = {".woff2", ".png", ".jpg", ".jpeg", ".webp", ".gif"}
+
+
+@functools.cache
+def weight(file: Path) -> int:
+    """Bytes that a static host sends for a file; none for one that is not there."""
+    if not file.is_file():
+        return 0
+    content = file.read_bytes()
+    return len(content) if file.suffix in PACKED else len(gzip.compress(content))

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 EDITIONS = ("public", "instructor")
 BUDGETS = ("smoke", "cpu", "gpu")
 
+# The folders of book/ that make all pages what they are.
+FRAME = ("_ext", "_static", "_templates")
 # Executed notebooks that are kept for each chapter: enough for a budget or two and a change back.
 KEPT = 6
 # One cell may train a model; nothing in the course trains for longer than this.
@@ -442,8 +444,12 @@ def jupyter_book(
     Raises:
         BuildError: Jupyter Book warned of something or failed.
     """
-    # Sphinx leaves the pages of documents that are gone, and would keep their search entries.
+    # Sphinx leaves the pages of documents that are gone, and would keep their search entries. Of a
+    # change in what all pages have, it takes no notice while each page's own text is the same.
     names = sorted(path.relative_to(staged).as_posix() for path in staged.rglob("*"))
+    frame = [path for name in FRAME for path in (staged / "book" / name).rglob("*")]
+    own = Path(launch.__file__).read_text(encoding="utf-8")
+    names.append(_hash([own], [path for path in frame if path.is_file()], staged))
     listing = work / "names.txt"
     if not listing.is_file() or listing.read_text(encoding="utf-8") != "\n".join(names):
         shutil.rmtree(work, ignore_errors=True)

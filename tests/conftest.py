@@ -76,6 +76,27 @@ def root() -> Path:
     return ROOT
 
 
+@functools.cache
+def load_book() -> ModuleType:
+    """``book/build.py``, a script, as a module."""
+    spec = importlib.util.spec_from_file_location("book_build", ROOT / "book" / "build.py")
+    module = importlib.util.module_from_spec(spec)
+    # Data classes look their module up by name.
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def pages() -> Path:
+    """The public book's pages: those that `make` built where they are current, else fresh ones."""
+    book, output = load_book(), ROOT / "_build"
+    for budget in book.BUDGETS:
+        if book.is_current(ROOT, "public", budget, output):
+            return book.pages_of("public", output)
+    return book.build(ROOT, "public", "smoke", output / "test-book", lambda line: None)
+
+
 @pytest.fixture
 def benchmark_script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
     """Loads a script of benchmarks/ as a module, to be run with the smallest budget."""

@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 import html
-import importlib.util
 import json
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from types import ModuleType
 from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
 import tiny
+from conftest import load_book
 
 from autograder import notebooks
 from autograder.notebooks import Chapter
 from book.assets import assets
 from book.browser import served
 
-
-def _load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("book_build", tiny.ROOT / "book" / "build.py")
-    module = importlib.util.module_from_spec(spec)
-    # Data classes look their module up by name.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-book = _load()
+book = load_book()
 
 
 def silent(line: str) -> None:
@@ -281,16 +269,6 @@ def test_the_command_names_what_is_wrong(
 
 
 # --- the built book -------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
-def pages() -> Path:
-    """The public book's pages: those that `make` built where they are current, else fresh ones."""
-    output = tiny.ROOT / "_build"
-    for budget in book.BUDGETS:
-        if book.is_current(tiny.ROOT, "public", budget, output):
-            return book.pages_of("public", output)
-    return book.build(tiny.ROOT, "public", "smoke", output / "test-book", silent)
 
 
 class _Links(HTMLParser):

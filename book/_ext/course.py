@@ -39,6 +39,24 @@ NO_TEXT = (
     nodes.Invisible,
 )
 
+# An explorer of workbook.elements begins with its data.
+EXPLORER = '><script type="application/json">'
+# What the theme and its extensions put on every page, and the part of a page that needs it.
+PARTS = {
+    # Live code cells, which no page has; twice in a page, their script is an error.
+    "thebe": "(?!)",
+    "katex": 'class="katex',
+    # It would scroll a formula where the keyboard cannot; workbook.css says how they look.
+    "katex-math": "(?!)",
+    "mystnb": 'class="cell ',
+    "sphinx-design": r'class="[^"]*\bsd-',
+    "design-tabs": r'class="[^"]*\bsd-tab-set',
+    "copybutton": 'class="highlight',
+    "clipboard": 'class="highlight',
+    "pygments": 'class="highlight',
+    "toggle": r'class="[^"]*\b(toggle|admonition[^"]* dropdown)\b',
+}
+
 
 def number_of(docname: str) -> int | None:
     """The number of the chapter that a page is, or None."""
@@ -268,13 +286,18 @@ def complete_page(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
     """Scripts that this page alone needs, and what it says of itself to search engines."""
-    body = context.get("body") or ""
-    # Live code cells, which no page has; twice in a page, their script is an error.
-    for kind in ("script_files", "css_files"):
-        # In place: what is added below goes to the same list.
-        context[kind][:] = [file for file in context[kind] if "thebe" not in _written(file)]
-    if "<tw-" in body:
+    body = (context.get("body") or "") + (context.get("toc") or "")
+    # First, since below the lists are no longer those that this adds to.
+    if EXPLORER in body:
         app.add_js_file("explorers.js", type="module")
+    lacking = [name for name, part in PARTS.items() if not re.search(part, body)]
+    for kind in ("script_files", "css_files"):
+        context[kind] = [
+            file for file in context[kind] if not any(name in _written(file) for name in lacking)
+        ]
+    if "body" in context:
+        # What a list holds are items, whatever else they are; a screen reader counts them.
+        context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
     context["site"] = app.config.html_baseurl
     if doctree is not None:
         first = next(
