@@ -194,16 +194,15 @@ def visit(browser: Browser, url: str, name: str) -> dict[str, Any]:
     page.on("request", lambda request: asked.append(request.url))
     try:
         page.goto(f"{url}/{name}", wait_until="load")
-        # Timed in the page, so that this program's own pace does not matter.
-        times = page.evaluate("""() => new Promise((done) => {
-            const look = () => {
-                const paint = performance.getEntriesByName("first-contentful-paint")[0];
-                const { loadEventEnd } = performance.getEntriesByType("navigation")[0];
-                if (paint && loadEventEnd) done([paint.startTime, loadEventEnd]);
-                else setTimeout(look, 20);
-            };
-            look();
-        })""")
+        page.wait_for_function("""() =>
+            performance.getEntriesByName("first-contentful-paint").length > 0 &&
+            performance.getEntriesByType("navigation")[0].loadEventEnd > 0
+        """)
+        # Timed by the browser, so that this program's own pace does not matter.
+        times = page.evaluate("""() => [
+            performance.getEntriesByName("first-contentful-paint")[0].startTime,
+            performance.getEntriesByType("navigation")[0].loadEventEnd,
+        ]""")
         # What loads late is loaded when the reader comes near it.
         page.evaluate("""async () => {
             for (let y = 0; y < document.documentElement.scrollHeight; y += innerHeight) {

@@ -82,18 +82,20 @@ const facts = () => {
       else ids = [...value.matchAll(/url\(["']?#([^"')]+)/g)].map((match) => match[1]);
       for (const id of ids.filter(Boolean).map(decodeURIComponent)) {
         if (element.getRootNode() === document && isWrong(id, isLink)) {
-          found.targets.push(`#${id} is there ${withId.get(id)?.length ?? 0} times: ${told(element)}`);
+          const count = withId.get(id)?.length ?? 0;
+          found.targets.push(`#${id} is there ${count} times: ${told(element)}`);
         }
       }
     }
   }
 
+  const length = (e) => e.textContent.trim().length;
   found.selfTests = [...document.querySelectorAll(".self-test")].map((e) => ({
     question: e.textContent.trim().replace(/\s+/g, " ").slice(0, 80),
     right: e.querySelectorAll("details.right").length,
     wrong: e.querySelectorAll("details.wrong").length,
     unexplained: [...e.querySelectorAll("details")]
-      .filter((d) => d.textContent.trim().length < d.firstElementChild.textContent.trim().length + 20)
+      .filter((d) => length(d) < length(d.firstElementChild) + 20)
       .map(told),
   }));
 
@@ -114,12 +116,14 @@ const unused = () => {
     [...document.fonts].filter((f) => f.status === "loaded").map((f) => f.family.replace(/"/g, "")),
   );
   const applies = (rule) => {
-    const family = rule.type === CSSRule.FONT_FACE_RULE && rule.style.getPropertyValue("font-family");
-    if (family) return loaded.has(family.replace(/["']/g, ""));
+    if (rule.type === CSSRule.FONT_FACE_RULE) {
+      return loaded.has(rule.style.getPropertyValue("font-family").replace(/["']/g, ""));
+    }
     try {
       // A rule that only names colors for later use is on the whole page.
       const selector = rule.selectorText.replace(states, "");
-      return [...document.querySelectorAll(selector)].some((e) => !e.matches("html, head, head *, body"));
+      const found = [...document.querySelectorAll(selector)];
+      return found.some((e) => !e.matches("html, head, head *, body"));
     } catch {
       return false;
     }
@@ -180,7 +184,8 @@ const focusUnseen = () => {
   const lost = [];
   for (const element of everything()) {
     if (!element.matches("a[href], button, input, select, summary, [tabindex='0']")) continue;
-    const kind = [element, element.parentElement].map((e) => `${e?.localName} ${e?.className}`).join();
+    const names = [element, element.parentElement].map((e) => `${e?.localName} ${e?.className}`);
+    const kind = names.join();
     if (seen.has(kind) || !isShown(element)) continue;
     const before = look(element);
     element.focus({ preventScroll: true });

@@ -235,14 +235,15 @@ def test_display_equations_are_numbered(first: Tag, second: Tag) -> None:
     assert [tag["id"] for tag in second.select("div.math")] == ["equation-2-1"]
 
 
-def test_symbols_stand_before_the_equation_that_first_has_them(first: Tag, second: Tag) -> None:
+def test_symbols_stand_below_the_equation_that_first_has_them(first: Tag, second: Tag) -> None:
     keys = first.select(".symbols")
     length, width = ("dk", "length of a key, (dk), here"), ("d", "width of the model")
     explained = [
         [(_said(term), _said(term.find_next("dd"))) for term in key.select("dt")] for key in keys
     ]
     assert explained == [[length, width], [length, width, ("q", "a query")]]
-    assert [key.find_next_sibling("div")["id"] for key in keys] == ["equation-1-1", "equation-1-3"]
+    above = [key.find_previous_sibling("div")["id"] for key in keys]
+    assert above == ["equation-1-1", "equation-1-3"]
     assert not second.select(".symbols"), "its chapter explains none"
 
 

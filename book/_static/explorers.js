@@ -7,6 +7,7 @@ const near = new IntersectionObserver((entries) => {
   }
 }, { rootMargin: "100%" });
 
-for (const element of document.querySelectorAll("*")) {
-  if (element.localName.startsWith("tw-")) near.observe(element);
+// An explorer begins with its data; other elements of this book bring their own script.
+for (const data of document.querySelectorAll("script[type='application/json']")) {
+  if (data.parentElement.localName.startsWith("tw-")) near.observe(data.parentElement);
 }
