@@ -212,7 +212,9 @@ class Links(SphinxPostTransform):
         pattern = r"\b[Cc]hapters?\s\d+(?:(?:,\s|\s(?:and|to|or)\s)\d+)*"
         if terms:
             longest = sorted(terms, key=len, reverse=True)
-            pattern += r"|\b(?:" + "|".join(map(re.escape, longest)) + r")(?:s|es)?\b"
+            # At the beginning of a sentence, too; and "head" is no word of its own in "two-headed".
+            words = (f"(?i:{re.escape(term[0])}){re.escape(term[1:])}" for term in longest)
+            pattern += rf"|(?<![\w-])(?:{'|'.join(words)})(?:s|es)?(?![\w-])"
         place = 0
         for found in re.finditer(pattern, text):
             links = list(self._links(found[0], terms, chapters))
@@ -237,10 +239,11 @@ class Links(SphinxPostTransform):
                 yield self._link(part, name, "", title) if name else nodes.Text(part)
             return
         for singular in (words, words.removesuffix("s"), words.removesuffix("es")):
-            if singular in terms:
-                anchor, meaning = terms.pop(singular)
-                yield self._link(words, GLOSSARY, anchor, meaning, "glossary-term")
-                return
+            for term in (singular, singular[0].lower() + singular[1:]):
+                if term in terms:
+                    anchor, meaning = terms.pop(term)
+                    yield self._link(words, GLOSSARY, anchor, meaning, "glossary-term")
+                    return
         yield nodes.Text(words)
 
     def _link(
