@@ -151,3 +151,30 @@ def open_element(browser: Browser) -> Iterator[Callable[..., Page]]:
     for page in pages:
         page.close()
     assert not errors
+
+
+def barriers(page: Page) -> list[str]:
+    """What axe-core finds on the page that would keep somebody out."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return [one["id"] for one in found if one["impact"] in ("serious", "critical")]
+
+
+@pytest.fixture
+def shown_by(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """Calls a function of ``workbook.widgets`` and gives the explorer that it shows in Jupyter."""
+    import matplotlib.pyplot as plt
+
+    from workbook import elements
+
+    def show(function: Callable[..., None], *arguments: Any, **options: Any) -> Any:
+        shown = []
+        monkeypatch.setattr(elements, "display", shown.append)
+        for variable in ("WORKBOOK_STATIC", "WORKBOOK_GRADING"):
+            monkeypatch.delenv(variable, raising=False)
+        function(*arguments, **options)
+        return shown[0]
+
+    yield show
+    plt.close("all")

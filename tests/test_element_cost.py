@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
 import pytest
 import torch
-from axe_playwright_python.sync_playwright import Axe
+from conftest import barriers
 from torch.utils.flop_counter import FlopCounterMode
 
 from workbook import elements, widgets
@@ -24,14 +23,8 @@ A100 = next(entry for entry in widgets.ACCELERATORS if "A100" in entry["name"])
 
 
 @pytest.fixture
-def element(monkeypatch: pytest.MonkeyPatch) -> Iterator[elements.Element]:
-    shown = []
-    monkeypatch.setattr(elements, "display", shown.append)
-    for variable in ("WORKBOOK_STATIC", "WORKBOOK_GRADING"):
-        monkeypatch.delenv(variable, raising=False)
-    widgets.explore_cost()
-    yield shown[0]
-    plt.close("all")
+def element(shown_by: Callable[..., elements.Element]) -> elements.Element:
+    return shown_by(widgets.explore_cost)
 
 
 def choose(page: Page, **values: Any) -> dict[str, float]:
@@ -300,8 +293,7 @@ def test_it_fits_and_axe_finds_nothing(
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     view = "document.querySelector('tw-cost').view"
     assert page.evaluate(f"{view}.scrollWidth <= {view}.clientWidth")
-    found = Axe().run(page).response["violations"]
-    assert [(v["id"], v["impact"]) for v in found if v["impact"] in ("serious", "critical")] == []
+    assert not barriers(page)
 
 
 def test_the_figure_in_print_has_the_numbers_of_the_explorer(

@@ -82,7 +82,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
             tmp_path_factory.mktemp("profile"),
             executable_path=CHROMIUM,
             headless=True,
-            args=FLAGS,
+            args=list(FLAGS),
             viewport={"width": 1400, "height": 1000},
         )
         # Formgrader takes MathJax from the network, which no test needs.

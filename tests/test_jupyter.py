@@ -21,17 +21,9 @@ import pytest
 from conftest import ROOT
 
 from autograder import notebooks
+from book.browser import FLAGS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 CHAPTER = "01_attention"
 CHECKED = (
     "softmax",
@@ -147,7 +139,7 @@ def test_the_notebook_opens_and_runs(server: str, page: str, tmp_path: Path) -> 
             tmp_path / "profile",
             executable_path=CHROMIUM,
             headless=True,
-            args=FLAGS,
+            args=list(FLAGS),
             viewport={"width": 1400, "height": 1000},
         )
         tab = browser.new_page()
