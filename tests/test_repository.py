@@ -25,7 +25,10 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = ("course", "cluster", "test")
 
 # In pieces, so that this file is not one that names them.
-REGISTRIES = ("py" + "pi.org", "python" + "hosted", "download.py" + "torch", "ana" + "conda.org")
+REGISTRIES = (
+    *("py" + "pi.org", "python" + "hosted", "download.py" + "torch", "ana" + "conda.org"),
+    *("registry.np" + "mjs", "np" + "mjs.org"),
+)
 PLACES = tuple(f"/{name}" + "/" for name in ("work", "root", "tmp", "home", "Users"))
 
 
