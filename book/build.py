@@ -11,6 +11,7 @@ edition's stage never holds a line of a solution, so no page, source copy or sea
 from __future__ import annotations
 
 import argparse
+import contextlib
 import filecmp
 import hashlib
 import html
@@ -19,6 +20,7 @@ import multiprocessing
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -165,40 +167,30 @@ def execute_all(
     """
     from concurrent.futures import ProcessPoolExecutor, as_completed
 
-    # By the name under which another process finds it, however this file was loaded.
-    from book.build import _say as tell
-    from book.build import execute as run
-
     missing = [
         chapter
         for chapter in chapters
         if not _kept(chapter, budget, cache).with_suffix(".json").is_file()
     ]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    ran: dict[str, Executed] = {}
     if len(missing) > 1 and (cores or 1) > 1:
         # Processes of their own: a notebook's client does not share one with another.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(cores, len(missing)), mp_context=context) as pool:
-            jobs = [pool.submit(run, each, budget, cache, tell) for each in missing]
+            jobs = [pool.submit(execute, each, budget, cache, _say) for each in missing]
             try:
                 for job in as_completed(jobs):
-                    job.result()
+                    ran[job.result().chapter.name] = job.result()
             except BaseException:
                 # What has begun comes to its end, and is kept.
                 pool.shutdown(cancel_futures=True)
                 raise
-    return [
-        execute(chapter, budget, cache, _hush if chapter in missing and len(missing) > 1 else say)
-        for chapter in chapters
-    ]
+    return [ran.get(each.name) or execute(each, budget, cache, say) for each in chapters]
 
 
 def _say(line: str) -> None:
     print(line, flush=True)
-
-
-def _hush(line: str) -> None:
-    """Says nothing: the process that executed the notebook has said it."""
 
 
 def _run(chapter: Chapter, source: NotebookNode, budget: str) -> NotebookNode:
@@ -464,37 +456,18 @@ def jupyter_book(
         *("--toc", str(staged / "book" / "_toc.yml")),
         *("--builder", builder, "-W", "-n", "--keep-going"),
     ]
-    with log.open("w", encoding="utf-8") as out:
-        process = subprocess.Popen(
-            command,
-            cwd=staged,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env=os.environ
-            | {
-                "PYTHONUNBUFFERED": "1",
-                "NO_COLOR": "1",
-                # Formulas are set by node: the program itself, since the command of the same name
-                # beside this Python only starts it, and would leave it running at the end.
-                "PATH": os.pathsep.join([str(NODE), os.environ["PATH"]]),
-                "BOOK_PACKAGES": str(PACKAGES),
-                # The extension shares what is in book/ with this file.
-                "PYTHONPATH": str(ROOT),
-            },
-        )
-        steps = ("reading sources", "writing output", "dumping search index")
-        for line in process.stdout:
-            line = _without_color(line)
-            out.write(line)
-            for step in steps:
-                if step in line:
-                    steps = steps[steps.index(step) + 1 :]
-                    say(f"{'Jupyter Book':<28} {step}")
-                    break
-    if process.wait() != 0:
-        lines = log.read_text(encoding="utf-8").splitlines()
+    environment = os.environ | {
+        "PYTHONUNBUFFERED": "1",
+        "NO_COLOR": "1",
+        # Formulas are set by node: the program itself, since the command of the same name beside
+        # this Python only starts it, and would leave it running at the end.
+        "PATH": os.pathsep.join([str(NODE), os.environ["PATH"]]),
+        "BOOK_PACKAGES": str(PACKAGES),
+        # The extension shares what is in book/ with this file.
+        "PYTHONPATH": str(ROOT),
+    }
+    if _followed(command, staged, environment, log, say) != 0:
+        lines = _without_color(log.read_text(encoding="utf-8")).splitlines()
         telling = [line for line in lines if re.search(r"\b(WARNING|ERROR|Error|broken)\b", line)]
         raise BuildError(
             "Jupyter Book does not accept the book:\n"
@@ -506,6 +479,48 @@ def jupyter_book(
     if wrong := _wrong_formulas(pages):
         raise BuildError("Formulas that KaTeX does not know:\n" + "\n".join(wrong))
     return pages
+
+
+def _followed(
+    command: list[str], folder: Path, environment: dict[str, str], log: Path, say: Callable
+) -> int:
+    """Runs Jupyter Book, says how far it is, and returns its exit status.
+
+    It is told from the log, not from a pipe: a pipe ends when all that hold it have ended, and a
+    process that Sphinx left behind, such as a node that was slow to start, would hold it for ever.
+    """
+    steps = ("reading sources", "writing output", "dumping search index")
+    with (
+        log.open("w", encoding="utf-8") as out,
+        log.open(encoding="utf-8", errors="replace") as told,
+    ):
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+        try:
+            ended = False
+            while not ended:
+                try:
+                    process.wait(0.2)
+                    ended = True
+                except subprocess.TimeoutExpired:
+                    pass
+                for line in told:
+                    done = next((i for i, step in enumerate(steps) if step in line), None)
+                    if done is not None:
+                        say(f"{'Jupyter Book':<28} {steps[done]}")
+                        steps = steps[done + 1 :]
+        finally:
+            # Whatever is left of it.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return process.returncode
 
 
 def _wrong_formulas(pages: Path) -> list[str]:
@@ -679,4 +694,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # By the name under which the processes that execute notebooks, and their errors, know it.
+    from book.build import main as run
+
+    sys.exit(run())

@@ -18,6 +18,7 @@ from autograder import exercise as exercises
 from autograder.pack import Pack, References
 from autograder.record import record, solution_namespace
 from book import browser as browsers
+from book import build as book
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -76,21 +77,10 @@ def root() -> Path:
     return ROOT
 
 
-@functools.cache
-def load_book() -> ModuleType:
-    """``book/build.py``, a script, as a module."""
-    spec = importlib.util.spec_from_file_location("book_build", ROOT / "book" / "build.py")
-    module = importlib.util.module_from_spec(spec)
-    # Data classes look their module up by name.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
 def pages() -> Path:
     """The public book's pages: those that `make` built where they are current, else fresh ones."""
-    book, output = load_book(), ROOT / "_build"
+    output = ROOT / "_build"
     for budget in book.BUDGETS:
         if book.is_current(ROOT, "public", budget, output):
             return book.pages_of("public", output)
@@ -151,6 +141,23 @@ def open_element(browser: Browser) -> Iterator[Callable[..., Page]]:
     for page in pages:
         page.close()
     assert not errors
+
+
+def told(page: Page) -> str:
+    """What the explorers on the page tell, a line each, once they are at rest."""
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('main *')].every(one => !one.pending)"
+    )
+    return "\n".join(page.locator(".told").all_inner_texts())
+
+
+def tabbed(page: Page, times: int, script: str) -> list[Any]:
+    """Presses Tab so many times; gives what the script says after each."""
+    found = []
+    for _ in range(times):
+        page.keyboard.press("Tab")
+        found.append(page.evaluate(script))
+    return found
 
 
 def barriers(page: Page) -> list[str]:

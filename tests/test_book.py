@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,14 +18,12 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import pytest
 import tiny
-from conftest import load_book
 
 from autograder import notebooks
 from autograder.notebooks import Chapter
+from book import build as book
 from book.assets import assets
 from book.browser import served
-
-book = load_book()
 
 
 def silent(line: str) -> None:
@@ -95,6 +97,24 @@ def test_an_error_breaks_the_build(tmp_path: Path) -> None:
     assert "return n / 0" in text
     assert "\x1b[" not in text
     assert not (course / "_build").exists()
+
+
+def test_the_one_chapter_of_several_that_fails_is_named(tmp_path: Path) -> None:
+    """Also where chapters are executed in processes of their own."""
+    course = tiny.course(tmp_path)
+    wrong = course / "solutions" / "02_thrice" / "02_thrice.md"
+    wrong.parent.mkdir()
+    wrong.write_text(tiny.chapter(tiny.code("1 / 0")))
+    command = [sys.executable, str(tiny.ROOT / "book" / "build.py"), "--execute-only"]
+    done = subprocess.run(
+        [*command, "--root", str(course), "--budget", "smoke"], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "02_thrice.md, code cell 6 (1 / 0) raised" in done.stderr
+    assert "build.py" not in done.stderr
+    # The other one need not run again.
+    assert book.execute(Chapter(course, "01_twice"), "smoke", course / "_build/executed", silent)
+    assert len(list((course / "_build" / "executed").rglob("*.ipynb"))) == 1
 
 
 def test_what_must_not_be_published_breaks_the_build(tmp_path: Path) -> None:
@@ -227,6 +247,27 @@ def test_a_warning_of_jupyter_book_breaks_the_build(
         book.build(course, budget="smoke", say=silent)
     assert not (course / "_build/html").exists()
     assert (course / "_build/book-public.log").is_file()
+
+
+def test_what_jupyter_book_leaves_behind_does_not_hold_the_build(tmp_path: Path) -> None:
+    """As a node that Sphinx did not wait for would, which has the same output."""
+    script = (
+        "import subprocess\nprint('reading sources... [100%] a', flush=True)\n"
+        "print(subprocess.Popen(['sleep', '600']).pid, flush=True)\nraise SystemExit(3)"
+    )
+    said: list[str] = []
+    log = tmp_path / "log"
+    command = [sys.executable, "-c", script]
+    assert book._followed(command, tmp_path, dict(os.environ), log, said.append) == 3
+    assert [line.split(maxsplit=2)[2] for line in said] == ["reading sources"]
+    left = Path("/proc", log.read_text().split()[-1])
+    for _ in range(100):
+        # A process that is dead stays in the list until its parent asks.
+        if not left.exists() or " Z " in (left / "stat").read_text():
+            break
+        time.sleep(0.1)
+    else:
+        raise AssertionError("sleep is still there")
 
 
 def test_a_link_that_another_site_does_not_have_is_named(

@@ -13,10 +13,10 @@ import pytest
 import tiny
 import yaml
 from bs4 import BeautifulSoup, Tag
-from conftest import load_book
 
 from autograder import notebooks
 from autograder.notebooks import Chapter
+from book import build as book
 
 FIGURE = '<svg role="img" aria-label="A line" width="9" height="9"></svg>'
 EXPLORER = (
@@ -143,7 +143,6 @@ def course() -> ModuleType:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pages of a small book, built once."""
-    book = load_book()
     root = tiny.course(tmp_path_factory.mktemp("course"), FIRST)
     for name, source in (("02_thrice", SECOND), ("03_four_times", THIRD)):
         place = root / "solutions" / name

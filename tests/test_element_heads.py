@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from conftest import barriers
+from conftest import barriers, tabbed, told
 
 from workbook import elements, widgets
 
@@ -58,12 +58,6 @@ def choose(page: Page, label: str, index: int) -> None:
     page.get_by_role("combobox", name=label).select_option(index=index)
 
 
-def told(page: Page, part: str) -> str:
-    words = page.locator(".told").filter(has_text=part)
-    words.wait_for()
-    return words.inner_text()
-
-
 @pytest.mark.parametrize(
     ("text", "kind", "layer", "head", "query"),
     [
@@ -101,7 +95,8 @@ def test_the_weights_are_those_of_the_model(
     wanted = row[: len(shown)].tolist()
     assert [float(number) for number in shown] == pytest.approx(wanted, abs=0.0056)
 
-    words = told(page, f"(token {query + 1}), head {head + 1} of layer {layer + 1} reads")
+    words = told(page)
+    assert f"(token {query + 1}), head {head + 1} of layer {layer + 1} reads" in words
     most = row.argmax().item()
     assert f"({most + 1}) {shown[most]}" in words.split("reads")[1].split(",")[0]
     # The same rows in the map, with a cell as strong as its weight.
@@ -118,7 +113,7 @@ def test_moving_over_a_token_or_a_row_asks_for_it(
     page = open_element(element)
     page.locator(".queries label").nth(2).hover()
     assert page.locator(".queries input").nth(2).is_checked()
-    assert "“dreißig” (token 3)" in told(page, "dreißig")
+    assert "“dreißig” (token 3)" in told(page)
     page.locator("rect.catch").nth(1).hover()
     assert page.locator(".queries input").nth(1).is_checked()
     assert page.locator("text.chosen").all_text_contents()[-1] == "und"
@@ -141,11 +136,8 @@ def test_the_keyboard_reaches_every_control(
     open_element: Callable[..., Page], element: elements.Element
 ) -> None:
     page = open_element(element)
-    reached = []
-    for _ in range(5):
-        page.keyboard.press("Tab")
-        inner = "document.querySelector('tw-heads').shadowRoot.activeElement"
-        reached.append(page.evaluate(f"{inner}.ariaLabel ?? {inner}.parentElement.firstChild.data"))
+    inner = "document.querySelector('tw-heads').shadowRoot.activeElement"
+    reached = tabbed(page, 5, f"{inner}.ariaLabel ?? {inner}.parentElement.firstChild.data")
     assert reached == ["sentence", "attention", "layer", "head", "ein, 1"]
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
@@ -158,7 +150,7 @@ def test_it_fits_and_axe_finds_nothing(
     open_element: Callable[..., Page], element: elements.Element, theme: str, width: int
 ) -> None:
     page = open_element(element, theme=theme, width=width)
-    told(page, "reads")
+    assert "reads" in told(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert not barriers(page)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import pytest
 import torch
-from conftest import barriers
+from conftest import barriers, tabbed, told
 
 from tests.conftest import solution
 from workbook import elements, widgets
@@ -67,13 +67,6 @@ def numbers(page: Page) -> list[float]:
     return [float(text.replace("−", "-")) for text in texts]
 
 
-def told(page: Page, part: str) -> str:
-    """The words, as soon as they hold this part: they follow the picture after a moment."""
-    words = page.locator(".told").filter(has_text=part)
-    words.wait_for()
-    return words.inner_text()
-
-
 def minus(x: float) -> str:
     return f"{x:.2f}".replace("-", "−")
 
@@ -91,11 +84,12 @@ def test_the_numbers_are_those_of_the_table_and_moving_both_changes_nothing(
     wanted = products(at(None, 0), at(None, 3))
     assert numbers(page) == pytest.approx(wanted, abs=0.0051)
     total = minus(sum(wanted))
-    assert f"Positions 0 and 3: the 4 products sum to {total}." in told(page, "0 and 3")
+    assert f"Positions 0 and 3: the 4 products sum to {total}." in told(page)
 
     move(page, "position", 7)
     assert numbers(page) == pytest.approx(wanted, abs=0.0051)
-    words = told(page, "Positions 7 and 10")
+    words = told(page)
+    assert "Positions 7 and 10" in words
     assert (
         f"sum to {total}. At 0 and 3, as far apart, they give {total} (dashed): the same" in words
     )
@@ -122,11 +116,11 @@ def test_scores_are_those_of_the_solutions(
         assert numbers(page) == pytest.approx(wanted, abs=0.0051)
         scores[position] = minus(sum(wanted) / math.sqrt(WIDTH))
         where = f"Query at {position}, key at {position + 3}: the 4 products, summed and divided"
-        told(page, f"{where} by √8, give the score {scores[position]}.")
+        assert f"{where} by √8, give the score {scores[position]}." in told(page)
     # What the chapter says: turned, only the distance counts; added, the place counts too.
     assert (len(set(scores.values())) == 1) == (way == TURNED)
     end = "the same." if way == TURNED else "not the same."
-    assert told(page, "Query at 11").endswith(f"{scores[0]} (dashed): {end}")
+    assert told(page).endswith(f"{scores[0]} (dashed): {end}")
 
 
 def test_the_hands_point_where_the_vectors_do(
@@ -163,11 +157,8 @@ def test_the_keyboard_reaches_every_control(
     open_element: Callable[..., Page], show: Callable[..., elements.Element]
 ) -> None:
     page = open_element(show(encoding(), *pair()))
-    reached = []
-    for _ in range(3):
-        page.keyboard.press("Tab")
-        inner = "document.querySelector('tw-positions').shadowRoot.activeElement"
-        reached.append(page.evaluate(f"{inner}.parentElement.firstChild.textContent"))
+    inner = "document.querySelector('tw-positions').shadowRoot.activeElement"
+    reached = tabbed(page, 3, f"{inner}.parentElement.firstChild.textContent")
     assert reached == ["encoding", "position", "distance"]
 
 
@@ -179,7 +170,7 @@ def test_it_fits_and_axe_finds_nothing(
     width: int,
 ) -> None:
     page = open_element(show(encoding(), *pair()), theme=theme, width=width)
-    told(page, "Query at")
+    assert "Query at" in told(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert not barriers(page)
 

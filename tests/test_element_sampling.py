@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from axe_playwright_python.sync_playwright import Axe
+from conftest import barriers, tabbed, told
 
 from workbook import elements, widgets
 from workbook.ready.gpt import filter_logits
@@ -51,12 +51,6 @@ def rows(page: Page, table: str = "tokens") -> list[list[str]]:
     return page.locator(f".{table} tbody").evaluate(
         "body => [...body.rows].map((row) => [...row.cells].map((cell) => cell.innerText.trim()))"
     )
-
-
-def told(page: Page) -> str:
-    """The words below, once they have settled."""
-    page.wait_for_timeout(400)
-    return page.locator(".told").inner_text()
 
 
 def move(page: Page, name: str, *, start: str | None = None, right: int = 0, left: int = 0) -> None:
@@ -251,15 +245,12 @@ def test_everything_is_reached_by_keyboard_alone(
     open_element: Callable[..., Page], element: elements.Element
 ) -> None:
     page = open_element(element)
-    reached = []
-    for _ in range(6):
-        page.keyboard.press("Tab")
-        reached.append(
-            page.evaluate(
-                "() => { const at = document.activeElement.shadowRoot.activeElement;"
-                " return (at.closest('label') ?? at).firstChild.textContent; }"
-            )
-        )
+    reached = tabbed(
+        page,
+        6,
+        "() => { const at = document.activeElement.shadowRoot.activeElement;"
+        " return (at.closest('label') ?? at).firstChild.textContent; }",
+    )
     assert reached == ["text so far", "temperature", "top-k", "top-p", "draw 20", "clear draws"]
 
 
@@ -271,8 +262,7 @@ def test_it_is_accessible_and_fits(
     page = open_element(element, theme=theme, width=width)
     move(page, "top-k", start="Home", right=9)
     page.get_by_role("button", name="draw 20").press("Enter")
-    found = Axe().run(page).response["violations"]
-    assert not [(one["id"], one["nodes"]) for one in found]
+    assert not barriers(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 

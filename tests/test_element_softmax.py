@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from conftest import barriers
+from conftest import barriers, tabbed, told
 
 from workbook import elements, widgets
 from workbook.ready.attention import scaled_dot_product_attention
@@ -39,17 +39,6 @@ def weights(page: Page) -> list[str]:
     return page.locator("text.weight").all_text_contents()
 
 
-def tell(page: Page) -> str:
-    page.wait_for_function(
-        """() => {
-          const explorer = document.querySelector("tw-softmax");
-          const { told, view } = explorer;
-          return told.textContent === view.querySelector("svg").getAttribute("aria-label");
-        }"""
-    )
-    return page.locator(".told").inner_text()
-
-
 @pytest.mark.parametrize(
     ("presses", "temperature"),
     [([], 1.0), (["ArrowLeft"] * 6, 0.5), (["ArrowRight"] * 12, 3.98), (["Home"], 0.1)],
@@ -68,7 +57,7 @@ def test_weights_are_those_of_masked_attention(
             page.get_by_role("checkbox", name=key).set_checked(key not in barred.split())
         want = expected(temperature, barred)
         assert weights(page) == want
-        words = tell(page)
+        words = told(page)
         list_of_all = ", ".join(f"{key} {w}" for key, w in zip(SCORES, want, strict=True))
         assert words.startswith(f"Weights at temperature {temperature:.2f}: {list_of_all}.")
         assert ("barred" in words) == bool(barred)
@@ -96,18 +85,15 @@ def test_a_query_that_may_read_nothing_gets_zeros(
     for key in SCORES:
         page.get_by_role("checkbox", name=key).press("Space")
     assert weights(page) == expected(1.0, " ".join(SCORES)) == ["0"] * 4
-    assert "all weights are 0" in tell(page)
+    assert "all weights are 0" in told(page)
 
 
 def test_the_keyboard_reaches_every_control(
     open_element: Callable[..., Page], element: elements.Element
 ) -> None:
     page = open_element(element)
-    reached = []
-    for _ in range(5):
-        page.keyboard.press("Tab")
-        name = "document.querySelector('tw-softmax').shadowRoot.activeElement.parentElement"
-        reached.append(page.evaluate(f"{name}.textContent"))
+    name = "document.querySelector('tw-softmax').shadowRoot.activeElement.parentElement"
+    reached = tabbed(page, 5, f"{name}.textContent")
     assert reached == ["temperature1.00", *SCORES]
 
 
@@ -118,7 +104,7 @@ def test_it_fits_and_axe_finds_nothing(
 ) -> None:
     page = open_element(element, theme=theme, width=width)
     page.get_by_role("checkbox", name="cat").press("Space")
-    tell(page)
+    told(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     boxes = page.locator("tw-softmax section svg text").all()
     edge = page.locator("tw-softmax section").bounding_box()

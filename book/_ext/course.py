@@ -19,6 +19,7 @@ import yaml
 from docutils import nodes
 from sphinx.transforms import SphinxTransform
 from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinxcontrib import katex
 
 from book import launch
 
@@ -326,7 +327,7 @@ def _written(asset: Any) -> str:
 
 def write_icons(app: Sphinx, failure: Exception | None) -> None:
     """One style sheet with the icons that the finished pages name, each as a mask."""
-    if failure or app.builder.name not in ("html", "singlehtml"):
+    if failure or app.builder.name != "html":
         return
     pages = Path(app.outdir)
     used = set()
@@ -349,6 +350,8 @@ def write_icons(app: Sphinx, failure: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Sphinx calls this."""
+    # Five seconds for node to start are too few on a busy machine, and fail the build.
+    katex.STARTUP_TIMEOUT = 120.0
     app.add_transform(Captions)
     app.add_transform(Equations)
     app.add_transform(Tables)

@@ -121,7 +121,10 @@ export class Explorer extends HTMLElement {
   /** Show the state anew. What draw() returns is for those who do not see the picture. */
   redraw() {
     const words = this.draw();
-    const tell = () => { if (this.told.textContent !== words) this.told.textContent = words; };
+    const tell = () => {
+      this.pending = 0;
+      if (this.told.textContent !== words) this.told.textContent = words;
+    };
     clearTimeout(this.pending);
     this.pending = setTimeout(tell, this.told.textContent ? 250 : 0);
   }
