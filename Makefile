@@ -80,7 +80,7 @@ $(GRADES): $(READY) $(GRADED_FROM)
 
 test: $(READY)  ## the whole suite
 	@# As many processes as cores; what one set-up serves stays together (tests/conftest.py).
-	@$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadgroup
+	@$(BIN)/python -m pytest -n logical --maxprocesses 8
 
 serve: book  ## serve the book on PORT
 	@echo "http://localhost:$(PORT)/  (stop with Ctrl-C)"

@@ -56,19 +56,30 @@ def references(exercise_id: str) -> References:
 ON_THE_BOOK = ("test_book", "test_pages_in_browser", "test_pictures", "test_pdf")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps together what needs the same costly set-up, where several processes share the suite.
+def group_of(nodeid: str) -> str:
+    """What keeps together the tests that need the same costly set-up.
 
     A file is one group; the exercises' tests, most of the suite, are one for each chapter, whose
     reference pack is recorded once.
     """
-    for item in items:
-        group = item.path.stem
-        if group in ON_THE_BOOK:
-            group = "book"
-        elif prefix := re.search(r"\[(\w+)/", item.nodeid):
-            group = f"{group}/{prefix[1]}"
-        item.add_marker(pytest.mark.xdist_group(group))
+    path, name = nodeid.split("::", 1)
+    group = Path(path).stem
+    if group in ON_THE_BOOK:
+        return "book"
+    prefix = re.search(r"\[(\w+)/", name)
+    return f"{group}/{prefix[1]}" if prefix else group
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where several processes share the suite, a group is done by one of them."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return Groups(config, log)
 
 
 @pytest.fixture

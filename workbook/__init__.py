@@ -11,6 +11,9 @@
 ``elements``  the explorers' modules and their data, as a page or Jupyter shows them
 ``progress``  what you have built so far, as a picture
 ``results``   figures that a chapter measured, for its page and for that of all results
+``record``    runs a chapter's experiment and writes what came of it, with no Jupyter
+``journal``   what a run tells whoever records it
+``showing``   Jupyter's display, or a stand-in
 ``complete``  what Colab or a JupyterHub lacks, in the versions of the lock
 ``blocks``    the components you wrote, carried forward from chapter to chapter
 """

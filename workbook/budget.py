@@ -51,17 +51,35 @@ def choose(*, smoke: T, cpu: T, gpu: T) -> T:
 
 
 def device() -> torch.device:
-    """Return the device to compute on: CUDA for the ``gpu`` budget where there is one, else CPU."""
+    """Return the device to compute on: CUDA for the ``gpu`` budget where there is one, else CPU.
+
+    The environment variable ``WORKBOOK_DEVICE`` overrides it: "cpu" or "cuda". Raises
+    ``ValueError`` for another name, and for CUDA where there is none.
+    """
+    asked = os.environ.get("WORKBOOK_DEVICE", "").strip().lower()
+    if asked not in ("", "cpu", "cuda"):
+        raise ValueError(f"WORKBOOK_DEVICE is {asked!r}. Set it to cpu or cuda, or unset it.")
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            "WORKBOOK_DEVICE is cuda, and PyTorch sees no CUDA device. Unset it, or install a "
+            "PyTorch with CUDA on a machine with an NVIDIA card."
+        )
     on_gpu = name() == "gpu" and torch.cuda.is_available()
-    return torch.device("cuda" if on_gpu else "cpu")
+    return torch.device(asked or ("cuda" if on_gpu else "cpu"))
+
+
+# How far the seeds of one repetition of a notebook are from those of the next.
+_APART = 100_000
 
 
 def seed(value: int) -> torch.Generator:
     """Seed PyTorch's global random numbers, and return a CPU generator with the same seed.
 
     The global ones initialize a model's parameters; draw data from the generator, so that
-    another model does not mean other data.
+    another model does not mean other data. ``WORKBOOK_REPETITION``, a number, 0 where it is not
+    set, moves all seeds: a whole notebook is repeated with other random numbers.
     """
+    value += _APART * int(os.environ.get("WORKBOOK_REPETITION") or 0)
     torch.manual_seed(value)
     return torch.Generator().manual_seed(value)
 

@@ -25,9 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
-from workbook import budget
+from workbook import budget, journal
 
 RETRIES = 2
 TIMEOUT = 30  # seconds without a byte
@@ -129,7 +128,13 @@ def python_reference() -> dict[str, str]:
     """
     from pydoc_data.topics import topics
 
-    return {title: topics[title].strip() for title in sorted(topics)}
+    texts = {title: topics[title].strip() for title in sorted(topics)}
+    together = "\0".join(text for pair in texts.items() for text in pair).encode()
+    version = "{}.{}".format(*sys.version_info)
+    journal.note(
+        "data", name=f"Python {version} reference", sha256=hashlib.sha256(together).hexdigest()
+    )
+    return texts
 
 
 def sentence_classification(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
@@ -237,7 +242,9 @@ def fetch(name: str) -> Path:
     if name not in FILES:
         near = difflib.get_close_matches(name, FILES, n=3) or FILES
         raise ValueError(f"No file is called {name!r}. Choose from {_list(near)}.")
-    return _mirrored(name) or _cached(name)
+    path = _mirrored(name) or _cached(name)
+    journal.note("data", name=name, sha256=FILES[name].sha256)
+    return path
 
 
 def _mirrored(name: str) -> Path | None:
@@ -254,7 +261,7 @@ def _mirrored(name: str) -> Path | None:
     path = folder / name
     if not path.is_file():
         return None
-    if _sha256(path) != FILES[name].sha256:
+    if sha256_of(path) != FILES[name].sha256:
         raise DataError(
             f"{path} is not the published file: its sha256 differs. It was left as it is. "
             f"Replace it by {FILES[name].address}, or remove it and it will be downloaded."
@@ -280,7 +287,7 @@ def _cached(name: str) -> Path:
         retry_if_failed=RETRIES,
     )
     path = cache.abspath / name
-    if path.is_file() and _sha256(path) == file.sha256:
+    if path.is_file() and sha256_of(path) == file.sha256:
         return path
     part = path.with_name(f"{path.name}.part")
     mirror = os.environ.get("WORKBOOK_DATA")
@@ -345,6 +352,8 @@ def _download(part: Path, address: str, target: str, _: Any) -> None:
 
 def _write(answer: Any, part: Path, have: int) -> None:
     """Append what the server sends to the first ``have`` bytes of ``part``, with a bar."""
+    from tqdm import tqdm
+
     length = answer.headers.get("Content-Length")
     bar = tqdm(
         desc=part.stem,
@@ -362,7 +371,8 @@ def _write(answer: Any, part: Path, have: int) -> None:
             bar.update(len(chunk))
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

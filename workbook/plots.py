@@ -14,7 +14,6 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
-from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -22,6 +21,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from workbook import budget
+from workbook.showing import display
 
 BLUE, ORANGE, GREEN, PURPLE, RED = "#2f7fd0", "#cc6a1c", "#2f8f57", "#9467c9", "#d14d4d"
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, RED)

@@ -9,10 +9,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from IPython.display import display
-
 from workbook import blocks, budget
 from workbook.plots import BLUE, GREEN, ORANGE, Drawing
+from workbook.showing import display
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from IPython.display import display
-
-from workbook import budget
+from workbook import budget, journal
+from workbook.showing import display
 
 # A page picks these up from the executed notebooks; Jupyter shows the plain text.
 MIME = "application/vnd.workbook.result+json"
@@ -51,23 +50,25 @@ def report(
     found = [float(values)] if isinstance(values, (int, float)) else [float(v) for v in values]
     if not found:
         raise ValueError("Give at least one value, as in report('loss', 1.35, 'nats').")
-    text = f"{sum(found) / len(found):.{digits}f}"
-    gap = f" {unit}" if unit else ""
-    text += gap
-    if len(found) > 1:
-        text += f" ({min(found):.{digits}f} to {max(found):.{digits}f}, {len(found)} seeds)"
     if budget.grading():
         return
-    display(
-        Result(
-            {
-                "name": name,
-                "values": found,
-                "unit": unit,
-                "text": text,
-                "published": published,
-                "differs": differs,
-                "budget": budget.name(),
-            }
-        )
-    )
+    facts = {
+        "name": name,
+        "values": found,
+        "unit": unit,
+        "digits": digits,
+        "text": in_words(found, unit, digits),
+        "published": published,
+        "differs": differs,
+        "budget": budget.name(),
+    }
+    journal.note("figure", **facts)
+    display(Result(facts))
+
+
+def in_words(values: Sequence[float], unit: str, digits: int) -> str:
+    """Return the mean with its unit, and the range where there are several seeds."""
+    text = f"{sum(values) / len(values):.{digits}f}" + (f" {unit}" if unit else "")
+    if len(values) > 1:
+        text += f" ({min(values):.{digits}f} to {max(values):.{digits}f}, {len(values)} seeds)"
+    return text

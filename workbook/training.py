@@ -12,9 +12,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
-from workbook import budget
+from workbook import budget, journal
 
 Batch = tuple[torch.Tensor, ...]
 
@@ -100,9 +99,7 @@ def train(
     # No bar where nobody watches: its hundred states would all be kept in the page.
     hidden = budget.static() or budget.grading()
     first = len(history.loss) + 1
-    with tqdm(
-        total=steps, initial=first - 1, desc=title, file=sys.stdout, ncols=76, disable=hidden
-    ) as bar:
+    with _bar(title, first - 1, steps, hidden) as bar:
         for step in range(first, steps + 1):
             rate = float(start if isinstance(learning_rate, float | int) else learning_rate(step))
             for group in chosen.param_groups:
@@ -131,8 +128,9 @@ def train(
             history.loss.append(value)
             history.learning_rate.append(rate)
             history.gradient_norm.append(float(norm))
-            bar.set_postfix_str(f"loss {value:.3f}", refresh=False)
-            bar.update()
+            if bar is not None:
+                bar.set_postfix_str(f"loss {value:.3f}", refresh=False)
+                bar.update()
             due = step == steps or (every is not None and step % every == 0)
             if evaluate and due:
                 model.eval()
@@ -143,6 +141,7 @@ def train(
             if file and due:
                 _save(file, model, chosen, generator, history)
     model.eval()
+    journal.note("training", title=title, seed=seed, model=model, history=history)
     if hidden and steps:
         print(
             f"{title}: {steps} steps in {history.seconds:.1f} s, "
@@ -154,6 +153,15 @@ def train(
 def count_parameters(model: nn.Module) -> int:
     """Return how many numbers training changes in ``model``."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def _bar(title: str, done: int, steps: int, hidden: bool) -> Any:
+    """A context that gives tqdm's bar, or None where nobody watches."""
+    if hidden:
+        return contextlib.nullcontext()
+    from tqdm import tqdm  # here, so that recorded runs need it not
+
+    return tqdm(total=steps, initial=done, desc=title, file=sys.stdout, ncols=76)
 
 
 def _autocast(device: torch.device, precision: torch.dtype) -> Any:

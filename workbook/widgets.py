@@ -9,12 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from IPython import get_ipython
-from IPython.display import display
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from workbook import budget, elements, plots
+from workbook.showing import display, get_ipython
 
 # What the explorers of sampling offer; at the end of each list nothing is cut.
 TEMPERATURES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.5, 2, 3, 5)

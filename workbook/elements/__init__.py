@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from IPython.display import display
-
 from workbook import budget
 from workbook.plots import Drawing
+from workbook.showing import display
 
 FOLDER = Path(__file__).parent
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.js") if path.stem != "base"))
