@@ -89,10 +89,8 @@ serve: book  ## serve the book on PORT
 lab: $(READY)  ## JupyterLab in chapters/
 	@cd chapters && ../$(BIN)/jupyter lab
 
-bench: $(READY)  ## the side-by-side measurements in benchmarks/
-	@# What begins with _ is a part of the others.
-	@set -e; for script in $(sort $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))); do \
-		echo "$$script"; $(BIN)/python "$$script"; done
+bench: release  ## the side-by-side measurements; writes benchmarks/RESULTS.md
+	@$(BIN)/python benchmarks/run.py
 
 clean:  ## remove what was built; .venv stays
 	@rm -rf _build .pytest_cache .ruff_cache .hypothesis .coverage

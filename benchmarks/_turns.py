@@ -148,6 +148,21 @@ def compared(
     return found
 
 
+def summary(found: Mapping[str, Any], what: str, versions: Mapping[str, str]) -> list[dict]:
+    """Rows for the table of all results, from what ``compared`` gave: each ratio of speeds.
+
+    ``versions``: part of a side's name -> the version of what it is; the first that fits counts.
+    """
+    rows = []
+    for pair, ratios in found["ratios"].items():
+        ours, peer = pair.split(" / ")
+        version = next((text for part, text in versions.items() if part in peer), "")
+        ratio = ratios.get("cpu") or ratios["wall"]
+        row = {"what": f"{what}: speed of {ours}", "peer": f"{peer}{version}", "ratio": ratio}
+        rows.append(row | {"spread": "of the rounds"})
+    return rows
+
+
 def machine() -> dict[str, Any]:
     """What the figures depend on."""
     transformers, device = library(), budget.device()

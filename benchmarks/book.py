@@ -304,6 +304,34 @@ def machine() -> dict[str, Any]:
     return {"cores": os.cpu_count(), "python": platform.python_version(), **versions}
 
 
+def summary(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows for the table of all results."""
+    peer = f"Jupyter Book {found['machine']['jupyter-book']}, its defaults"
+    rows = [
+        {
+            "what": f"building the book, {step}: CPU time",
+            "peer": peer,
+            "ratio": clocks["of CPU time"]["ratio"],
+            "spread": "of the rounds",
+        }
+        for step, clocks in found["building"].items()
+    ]
+    pages = {name: page for name, page in found.get("reading", {}).items() if "requests" in page}
+    for kind, prefix in (("chapter", "chapters/"), ("other page", "book/")):
+        some = [page for name, page in pages.items() if name.startswith(prefix)]
+        if not some:
+            continue
+        kilobytes = [
+            sum(page["bytes"][OURS].values()) / sum(page["bytes"][PLAIN].values()) for page in some
+        ]
+        shared = {"peer": peer, "spread": "of the pages"}
+        rows.append({"what": f"bytes of a {kind}", "ratio": spread(kilobytes), **shared})
+        for when in ("first contentful paint", "loaded"):
+            ratios = [page["milliseconds"][when]["ratio"]["median"] for page in some]
+            rows.append({"what": f"{when} of a {kind}", "ratio": spread(ratios), **shared})
+    return rows
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(
@@ -325,6 +353,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             found["reading"] = reading(both, asked.visits or (1 if asked.quick else VISITS))
         except browsers.NoBrowser as reason:
             print(f"Reading is left out. {reason}")
+    found["summary"] = summary(found)
     if asked.json:
         asked.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

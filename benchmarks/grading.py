@@ -1,6 +1,6 @@
 """How fast a class is graded: plain nbgrader, this engine, and a bare fork, in one go.
 
-``python benchmarks/grading.py [--class 1000] [--to results.json]`` makes a class of chapter 1,
+``python benchmarks/grading.py [--class 1000] [--json results.json]`` makes a class of chapter 1,
 every submission another text, and measures
 
 - plain nbgrader: ``autograde`` and ``generate_feedback`` as they come, a few submissions;
@@ -10,13 +10,15 @@ every submission another text, and measures
 - a bare fork: a child of a warm process that runs the same cells with no isolation, the limit;
 - a large class: time, rate, and the memory of all processes together while it runs.
 
-Ratios compare what ran in the same go; the seconds are this machine's.
+The sides take turns, and ratios compare what ran in the same round; the seconds are this machine's.
+``--quick`` takes a class of a few, to see that all of it works.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.metadata
 import json
 import os
 import shutil
@@ -26,12 +28,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from _turns import spread
 from autograder import notebooks, record, release, sample, submission
 from autograder.assignment import Assignment, load_course
 from autograder.engine import Cell, ForkEngine, Job
@@ -67,7 +70,8 @@ def plain_nbgrader(submitted: Path, count: int, folder: Path) -> float:
     from nbgrader.coursedir import CourseDirectory
 
     release.assign(notebooks.chapters(ROOT, [NAME]), folder)
-    for path in sorted(submitted.iterdir())[:count]:
+    names = sorted(submitted.iterdir())[:count]
+    for path in names:
         shutil.copytree(path, folder / "submitted" / path.name)
     config = notebooks.default_config()
     config.CourseDirectory.root = str(folder)
@@ -81,9 +85,9 @@ def plain_nbgrader(submitted: Path, count: int, folder: Path) -> float:
             ).start()
     seconds = time.perf_counter() - began
     made = list(folder.glob("feedback/*/*/*.html"))
-    if len(made) != count:
-        raise SystemExit(f"plain nbgrader graded {len(made)} of {count} submissions")
-    return seconds / count
+    if len(made) != len(names):
+        raise SystemExit(f"plain nbgrader graded {len(made)} of {len(names)} submissions")
+    return seconds / len(names)
 
 
 @contextlib.contextmanager
@@ -146,10 +150,10 @@ def the_engine(submitted: Path, assignment: Assignment) -> dict[str, Any]:
     cells = [sum(cell.seconds for cell in item.cells.values()) for item in done]
     added = [item.seconds - spent for item, spent in zip(done, cells, strict=True)]
     return {
-        "run": spread([item.seconds for item in done]),
-        "cells": spread(cells),
-        "added": spread(added),
-        "empty": spread(empty),
+        "run": milliseconds([item.seconds for item in done]),
+        "cells": milliseconds(cells),
+        "added": milliseconds(added),
+        "empty": milliseconds(empty),
     }
 
 
@@ -193,7 +197,7 @@ def bare_forks(jobs: list[Job]) -> list[float]:
     return [float(line) for line in done.stderr.splitlines() if line[:1].isdigit()]
 
 
-def spread(values: list[float]) -> dict[str, float]:
+def milliseconds(values: list[float]) -> dict[str, float]:
     """Median and 95th percentile in milliseconds."""
     ordered = sorted(values)
     return {
@@ -202,22 +206,28 @@ def spread(values: list[float]) -> dict[str, float]:
     }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--class", dest="size", type=int, default=1000, help="the large class")
-    parser.add_argument("--small", type=int, default=60, help="the class of the comparisons")
-    parser.add_argument("--plain", type=int, default=3, help="submissions for plain nbgrader")
-    parser.add_argument("--to", type=Path, help="write the figures there as JSON")
-    asked = parser.parse_args()
+    parser.add_argument("--class", dest="size", type=int, help="the large class (1000)")
+    parser.add_argument("--small", type=int, help="the class of the comparisons (60)")
+    parser.add_argument("--plain", type=int, help="submissions for plain nbgrader, a round (2)")
+    parser.add_argument("--rounds", type=int, help="turns of each side (3)")
+    parser.add_argument("--quick", action="store_true", help="a few submissions: does it all work?")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    asked = parser.parse_args(arguments)
+    for name, usual, quick in (
+        *(("size", 1000, 4), ("small", 60, 2)),
+        *(("plain", 2, 1), ("rounds", 3, 1)),
+    ):
+        setattr(asked, name, getattr(asked, name) or (quick if asked.quick else usual))
     os.environ["WORKBOOK_BUDGET"] = "smoke"
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
         found = measure(Path(name), asked)
-    print(json.dumps(found, indent=1))
-    if asked.to:
-        asked.to.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if asked.json:
+        asked.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def measure(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
@@ -227,32 +237,45 @@ def measure(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     record.write(record.merge(packs), references)
     small = make_class(folder / "small", asked.small)
     assignment = load_course(ROOT, NAME, folder / "course", references)
-    found: dict[str, Any] = {"cores": os.cpu_count(), "layers": None}
-
+    found: dict[str, Any] = {"cores": os.cpu_count()}
     with ForkEngine() as engine:
         found["layers"] = list(engine.layers)
-    plain = plain_nbgrader(small, asked.plain, folder / "plain")
-    found["plain nbgrader, seconds a submission"] = round(plain, 2)
-    print(f"plain nbgrader: {plain:.2f} s a submission", flush=True)
-    for jobs in (1, 2):
-        for warm in (False, True):
-            to = folder / f"graded-{jobs}-{warm}"
-            seconds = whole(small, to, references, jobs, warm)
-            each = seconds / asked.small
-            title = f"grade, {jobs} job{'s' * (jobs > 1)}, {'warm' if warm else 'cold'}"
-            found[title] = {
-                "seconds": round(seconds, 2),
-                "ms_each": round(1000 * each, 1),
-                "times_plain": round(plain / each, 1),
-            }
-            print(f"{title}: {1000 * each:.0f} ms each, {plain / each:.0f} times plain", flush=True)
+    print(f"layers of isolation: {', '.join(found['layers'])}")
+
+    ways = [(jobs, warm) for jobs in (1, 2) for warm in (False, True)]
+    plain: list[float] = []
+    ours: dict[tuple[int, bool], list[float]] = {way: [] for way in ways}
+    for turn in range(asked.rounds):
+        plain.append(plain_nbgrader(small, asked.plain, folder / f"plain-{turn}"))
+        for jobs, warm in ways:
+            to = folder / f"graded-{turn}-{jobs}-{warm}"
+            ours[jobs, warm].append(whole(small, to, references, jobs, warm) / asked.small)
+    found["plain nbgrader, seconds a submission"] = spread(plain)
+    print(f"plain nbgrader: {spread(plain)['median']:.2f} s a submission", flush=True)
+    peer = f"plain nbgrader {importlib.metadata.version('nbgrader')}"
+    found["summary"] = []
+    for (jobs, warm), each in ours.items():
+        title = f"grade, {jobs} job{'s' * (jobs > 1)}, {'warm' if warm else 'cold'}"
+        times = spread([theirs / own for theirs, own in zip(plain, each, strict=True)])
+        found[title] = {"seconds_each": spread(each), "times_plain": times}
+        print(
+            f"{title}: {1000 * spread(each)['median']:.0f} ms each, {times['median']:.0f} times "
+            f"as fast as plain ({times['least']:.0f}–{times['most']:.0f})",
+            flush=True,
+        )
+        what = f"grading {asked.small} submissions: speed, {title.removeprefix('grade, ')}"
+        row = {"what": what, "peer": peer, "ratio": times, "spread": "of the rounds"}
+        found["summary"].append(row)
     again = time.perf_counter()
-    grade(small, folder / "graded-2-True", 2, references, ROOT, progress=False)
+    grade(small, folder / "graded-0-2-True", 2, references, ROOT, progress=False)
     found["grade again, nothing changed, seconds"] = round(time.perf_counter() - again, 2)
+    print(f"again, nothing changed: {found['grade again, nothing changed, seconds']} s")
     found["engine alone, one after the other"] = the_engine(small, assignment)
     forks = bare_forks(list(jobs_of(small, assignment)))
-    found["bare fork"] = spread(forks)
-    print(json.dumps({key: found[key] for key in list(found)[-3:]}, indent=1), flush=True)
+    found["bare fork"] = milliseconds(forks)
+    alone = found["engine alone, one after the other"]
+    for title, one in {**alone, "a bare fork": found["bare fork"]}.items():
+        print(f"one at a time, {title}: {one['median_ms']} ms, 95th percentile {one['p95_ms']}")
 
     large = make_class(folder / "large", asked.size)
     with memory() as samples:
@@ -264,9 +287,16 @@ def measure(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
         "submissions": asked.size,
         "seconds": round(seconds, 1),
         "a_second": round(asked.size / seconds, 1),
-        "times_plain": round(plain * asked.size / seconds, 1),
-        "memory_mib": {"at_most": max(sizes), "by_tenths": tenths(sizes)},
+        "times_plain": round(spread(plain)["median"] * asked.size / seconds, 1),
+        "memory_mib": {"at_most": max(sizes, default=0), "by_tenths": tenths(sizes)},
     }
+    one = found["large class"]
+    print(
+        f"a class of {asked.size}: {seconds:.0f} s, {one['a_second']} a second, "
+        f"{one['times_plain']} times plain; memory of all processes at most "
+        f"{one['memory_mib']['at_most']:.0f} MiB, by tenths of the run "
+        + ", ".join(f"{size:.0f}" for size in one["memory_mib"]["by_tenths"])
+    )
     return found
 
 

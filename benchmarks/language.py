@@ -46,6 +46,7 @@ from _turns import (
     machine,
     plain_loop,
     spread,
+    summary,
     take_turns,
 )
 from workbook import budget
@@ -353,6 +354,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found["training"] = training(asked, text, chapter)
     if not asked.whole:
         found["writing"] = writing(asked, chapter)
+    known = found["machine"]
+    versions = {"ransformers": f", {known['transformers']}", "": f", PyTorch {known['torch']}"}
+    what = "nanoGPT's whole CPU run" if asked.whole else "training GPT"
+    found["summary"] = summary(found["training"], what, versions)
+    for length, compared_ones in found.get("writing", {}).items():
+        found["summary"] += summary(compared_ones, f"writing {length} tokens", versions)
     if asked.json:
         asked.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

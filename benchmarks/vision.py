@@ -41,6 +41,7 @@ from _turns import (
     library,
     machine,
     plain_loop,
+    summary,
     take_turns,
 )
 from workbook import budget
@@ -300,6 +301,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     make_batch = batches()
     found["training"] = training(asked, make_batch)
     found["pretraining"] = pretraining(asked, make_batch)
+    known = found["machine"]
+    versions = {"ransformers": f", {known['transformers']}", "": f", PyTorch {known['torch']}"}
+    found["summary"] = summary(found["training"], "training ViT", versions)
+    found["summary"] += summary(found["pretraining"], "pretraining MAE", versions)
     if asked.json:
         asked.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # where this file is run as a script
     sys.path.insert(0, str(ROOT))
 
-from book import launch  # noqa: E402
+from book import launch, records  # noqa: E402
 from book import pages as generated  # noqa: E402
 from book.assets import NODE, PACKAGES, NoAssets, assets  # noqa: E402
 
@@ -339,11 +339,15 @@ def stage(root: Path, executed: list[Executed], edition: str, target: Path) -> N
     from autograder import notebooks
 
     config = notebooks.settings(root)
+    try:
+        recorded = records.read(root)
+    except records.StaleRecord as error:
+        raise BuildError(str(error)) from None
     wanted: dict[str, bytes] = {"_config.yml": (root / "_config.yml").read_bytes()}
     for path in sorted((root / "book").rglob("*")):
         # The scripts beside this one make the book; what is below _ext and _static is part of it.
         script = path.parent == root / "book" and path.suffix in (".py", ".json")
-        script = script or path.parent == root / "book" / "paper"
+        script = script or path.parent in (root / "book" / "paper", root / records.FOLDER)
         if path.is_file() and not script and "__pycache__" not in path.parts:
             wanted[path.relative_to(root).as_posix()] = path.read_bytes()
     try:
@@ -357,7 +361,9 @@ def stage(root: Path, executed: list[Executed], edition: str, target: Path) -> N
     for item in executed:
         chapter = item.chapter
         name = chapter.released.relative_to(root)
-        wanted[name.as_posix()] = notebooks.write(_page(item, edition, config)).encode()
+        page = _page(item, edition, config)
+        records.into(page, recorded.get(chapter.name, ()))
+        wanted[name.as_posix()] = notebooks.write(page).encode()
         for asset in chapter.assets:
             copy = name.parent / asset.relative_to(chapter.source.parent)
             wanted[copy.as_posix()] = asset.read_bytes()
@@ -379,7 +385,7 @@ def stage(root: Path, executed: list[Executed], edition: str, target: Path) -> N
         "book/index.md": generated.filled(index, root).encode(),
         "book/execution.md": generated.status(executed).encode(),
         "book/exercises.md": generated.exercise_map(root).encode(),
-        "book/results.md": generated.results(executed).encode(),
+        "book/results.md": generated.results(executed, recorded).encode(),
     }
     _mirror(wanted, target)
 

@@ -6,7 +6,7 @@ Each function returns a page, or a part of one, as MyST Markdown. Links are rela
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -256,32 +256,56 @@ def status(executed: Sequence[Executed]) -> str:
     )
 
 
-def results(executed: Sequence[Executed]) -> str:
-    """The page of what the chapters measured, each figure beside a published one."""
+def results(
+    executed: Sequence[Executed], recorded: Mapping[str, Sequence[dict[str, Any]]] | None = None
+) -> str:
+    """The page of what the chapters measured, each figure beside a published one.
+
+    ``recorded``: chapter -> records, as ``records.read`` gives them.
+    """
     from autograder import notebooks
 
     parts = [
         "# Results",
-        "What the chapters measured, as it stands in their outputs. Where there is a published "
-        "figure for the same thing it stands beside, with what differs: these models are small, "
-        "and train for minutes. A range is that of several seeds.",
+        "What the chapters measured: **in bold** what stands in their outputs, below it what was "
+        "recorded in further runs of the same notebook. Where there is a published figure for the "
+        "same thing it stands beside, with what differs: these models are small, and train for "
+        "minutes. A range is that of several seeds.",
     ]
     for item in executed:
         found = list(_measured(item.notebook))
-        if not found:
+        runs = (recorded or {}).get(item.chapter.name, ())
+        here = {facts["name"] for facts in found}
+        only = {f["name"]: f for one in runs for f in one["figures"] if f["name"] not in here}
+        if not (found or only):
             continue
         title = notebooks.title_of(item.notebook) or item.chapter.name
         rows = [
-            f"| {_plain(facts['name'])} | **{_plain(facts['text'])}** | {_beside(facts)} |"
-            for facts in found
+            f"| {plain(facts['name'])} | {'<br>'.join(_everywhere(facts, runs))} | "
+            f"{beside(facts)} |"
+            for facts in [*found, *only.values()]
         ]
         parts += [
             f"## {int(item.chapter.name[:2])}. {title}",
             f"From [the chapter]({_link(item.chapter)}), run with the budget `{item.budget}`, "
-            f"finished {item.finished} UTC.",
-            "\n".join(["| What | Here | Published |", "| --- | --- | --- |", *rows]),
+            f"finished {item.finished} UTC."
+            + (f" [How the runs were recorded]({_link(item.chapter)}#recorded-runs)." * bool(runs)),
+            "\n".join(["| What | Measured | Published |", "| --- | --- | --- |", *rows]),
         ]
     return "\n\n".join(parts) + "\n"
+
+
+def _everywhere(facts: dict[str, Any], runs: Sequence[dict[str, Any]]) -> list[str]:
+    """A figure as the page has it, where it has it, and as each record has it."""
+    from book import records
+
+    here = [f"**{plain(facts['text'])}**"] if "text" in facts else []
+    return here + [
+        f"{plain(records.measured(figure))} ({records.label(one)})"
+        for one in runs
+        for figure in one["figures"]
+        if figure["name"] == facts["name"]
+    ]
 
 
 def _measured(notebook: NotebookNode) -> Iterator[dict[str, Any]]:
@@ -293,13 +317,13 @@ def _measured(notebook: NotebookNode) -> Iterator[dict[str, Any]]:
                 yield output.data[MIME]
 
 
-def _beside(facts: dict[str, Any]) -> str:
+def beside(facts: dict[str, Any]) -> str:
     """The published figure and what differs, in one cell: three columns fit on a phone."""
-    parts = [_plain(facts["published"])] if facts["published"] else []
-    return "<br>".join([*parts, f"*{_plain(facts['differs'])}*"] if facts["differs"] else parts)
+    parts = [plain(facts["published"])] if facts["published"] else []
+    return "<br>".join([*parts, f"*{plain(facts['differs'])}*"] if facts["differs"] else parts)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text in a cell of a table, in which no letter means anything to Markdown."""
     return re.sub(r"([\\`*_{}\[\]<>|$~])", r"\\\1", " ".join(text.split()))
 
@@ -333,7 +357,7 @@ def family() -> str:
     """The picture of all pieces of the course and what each is made of."""
     from workbook.progress import built
 
-    return _html(built().svg)
+    return html(built().svg)
 
 
 def verdict(exercise_id: str, code: str) -> str:
@@ -346,9 +370,9 @@ def verdict(exercise_id: str, code: str) -> str:
     exec(compile(code, f"{exercise.name}.py", "exec"), namespace)
     found, _ = verdict_on(exercise, namespace[exercise.name])
     # A narrow page must be able to break the exercise's long name.
-    return _html(f'<div style="overflow-wrap: anywhere">{found.html()}</div>')
+    return html(f'<div style="overflow-wrap: anywhere">{found.html()}</div>')
 
 
-def _html(text: str) -> str:
+def html(text: str) -> str:
     """HTML as one block of Markdown, which ends at the first empty line."""
     return re.sub(r"\n\s*\n", "\n", text.strip())

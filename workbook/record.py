@@ -178,7 +178,7 @@ def _constant(node: ast.expr) -> Any:
         return {each.arg: _constant(each.value) for each in node.keywords}
     if isinstance(node, ast.Dict):
         return {
-            str(ast.literal_eval(key)): _constant(value)
+            str(_constant(key)): _constant(value)
             for key, value in zip(node.keys, node.values, strict=True)
         }
     try:
@@ -198,15 +198,6 @@ def run(notebook: Path, budget: str, repetition: int, root: Path = ROOT) -> dict
         RecordError: a cell failed.
     """
     import matplotlib as mpl
-
-    mpl.use("agg")
-    os.environ |= {
-        "WORKBOOK_BUDGET": budget,
-        # Figures in place of widgets, lines in place of bars, ready-made blocks.
-        "WORKBOOK_STATIC": "1",
-        "WORKBOOK_REPETITION": str(repetition),
-    }
-    os.environ.pop("WORKBOOK_GRADING", None)
     import torch
 
     from workbook import journal
@@ -223,8 +214,16 @@ def run(notebook: Path, budget: str, repetition: int, root: Path = ROOT) -> dict
 
     cells = cells_of(notebook, root)
     module = types.ModuleType("__main__")
+    settings = {
+        "WORKBOOK_BUDGET": budget,
+        # Figures in place of widgets, lines in place of bars, ready-made blocks.
+        "WORKBOOK_STATIC": "1",
+        "WORKBOOK_GRADING": "",
+        "WORKBOOK_REPETITION": str(repetition),
+    }
+    mpl.use("agg")
     started = time.perf_counter()
-    with _alone(notebook, module), journal.listening(listen):
+    with _alone(notebook, module, settings), journal.listening(listen):
         for where, text in cells:
             try:
                 _execute(where, _plain(text), module.__dict__)
@@ -236,6 +235,7 @@ def run(notebook: Path, budget: str, repetition: int, root: Path = ROOT) -> dict
             except Exception as error:
                 trace = traceback.format_exc().split(f'"<{where}>"', 1)[-1]
                 raise RecordError(f"{where} failed{trace}") from error
+        told["machine"] = machine()
     told["seconds"] = round(time.perf_counter() - started, 2)
     told["peak"] = {"host": _peak()}
     if torch.cuda.is_available():
@@ -251,8 +251,9 @@ def _execute(where: str, text: str, namespace: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _alone(notebook: Path, module: types.ModuleType) -> Iterator[None]:
+def _alone(notebook: Path, module: types.ModuleType, settings: dict[str, str]) -> Iterator[None]:
     """In a folder that is thrown away, as the main module, with checks that say nothing."""
+    environment = dict(os.environ)
     grader = types.ModuleType("autograder")
     grader.__spec__ = importlib.machinery.ModuleSpec("autograder", None)
     grader.check = lambda *_, **__: None
@@ -262,11 +263,14 @@ def _alone(notebook: Path, module: types.ModuleType) -> Iterator[None]:
         folder = Path(place) / notebook.parent.name
         shutil.copytree(notebook.parent, folder)
         sys.modules |= {"__main__": module, "autograder": grader}
+        os.environ |= settings
         os.chdir(folder)
         try:
             yield
         finally:
             os.chdir(here)
+            os.environ.clear()
+            os.environ |= environment
             for name, old in before.items():
                 if old is None:
                     del sys.modules[name]
@@ -335,7 +339,7 @@ def record(chapter: str, budget: str, seeds: int, root: Path = ROOT) -> dict[str
         "trainings": [training for told in runs for training in told["trainings"]],
         "data": {name: sha for told in runs for name, sha in told["data"].items()},
         "runs": [{"seconds": told["seconds"], "peak_bytes": told["peak"]} for told in runs],
-        "machine": machine(budget),
+        "machine": runs[0]["machine"],
         "versions": {
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in PACKAGES},
@@ -357,14 +361,13 @@ def _together(runs: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def machine(budget: str) -> dict[str, Any]:
-    """Return what a run computed on."""
+def machine() -> dict[str, Any]:
+    """Return what a run computes on, with the budget that is set."""
     import torch
 
-    os.environ["WORKBOOK_BUDGET"] = budget
-    from workbook import budget as budgets
+    from workbook import budget
 
-    on_gpu = budgets.device().type == "cuda"
+    on_gpu = budget.device().type == "cuda"
     return {
         "device": torch.cuda.get_device_name() if on_gpu else f"CPU, {platform.machine()}",
         "cores": os.cpu_count(),
@@ -407,7 +410,7 @@ def stale(found: dict[str, Any], root: Path = ROOT) -> str:
     return ""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m workbook.record",
@@ -424,12 +427,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--seeds is at least 1")
     names = asked.chapter
     if names == ["all"]:
-        names = [path.parent.name for path in sorted(ROOT.glob("chapters/*/*.ipynb"))]
+        names = [path.parent.name for path in sorted(root.glob("chapters/*/*.ipynb"))]
     try:
         for name in names:
-            notebook_of(name)  # all of them are there, before the first one runs for an hour
+            notebook_of(name, root)  # all of them are there, before the first one runs for an hour
         for name in names:
-            found = record(name, asked.budget, asked.seeds)
+            found = record(name, asked.budget, asked.seeds, root)
             asked.to.mkdir(parents=True, exist_ok=True)
             path = asked.to / name_of(found)
             path.write_text(_text(found), encoding="utf-8")
