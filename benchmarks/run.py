@@ -2,7 +2,8 @@
 
 ``python benchmarks/run.py [--quick] [--only NAME ...] [--to FILE]`` runs every script of this
 folder, each of which measures both sides in one go, and writes ``benchmarks/RESULTS.md``: a table
-of all ratios, then each script's own output. ``--quick`` is a smoke pass: a few steps of each, to
+of all ratios, then each script's own output; beside it ``RESULTS.json`` has all figures, for the
+book's page on scale. ``--quick`` is a smoke pass: a few steps of each, to
 see that all of it works; it writes nothing where ``--to`` does not say so.
 """
 
@@ -121,6 +122,13 @@ def page(found: Sequence[tuple[Measurement, str, dict[str, Any]]], quick: bool) 
     return "\n\n".join(parts) + "\n"
 
 
+def figures(found: Sequence[tuple[Measurement, str, dict[str, Any]]]) -> str:
+    """All figures, by the measurement's name."""
+    facts = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "machine": machine()}
+    facts |= {one.name: figures for one, _, figures in found}
+    return json.dumps(facts, indent=1) + "\n"
+
+
 def _short(number: float) -> str:
     return f"{number:.0f}" if number >= 20 else f"{number:.1f}" if number >= 10 else f"{number:.2f}"
 
@@ -146,6 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     to = asked.to or (HERE / "RESULTS.md" if whole else None)
     if to:
         to.write_text(page(found, asked.quick), encoding="utf-8")
+        to.with_suffix(".json").write_text(figures(found), encoding="utf-8")
         print(f"\n{to}")
 
 

@@ -301,7 +301,7 @@ def _everywhere(facts: dict[str, Any], runs: Sequence[dict[str, Any]]) -> list[s
 
     here = [f"**{plain(facts['text'])}**"] if "text" in facts else []
     return here + [
-        f"{plain(records.measured(figure))} ({records.label(one)})"
+        f"{records.label(one)}: {plain(records.measured(figure))}"
         for one in runs
         for figure in one["figures"]
         if figure["name"] == facts["name"]

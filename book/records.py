@@ -48,15 +48,18 @@ def _on_cpu(one: Record) -> bool:
 
 
 def label(one: Record) -> str:
-    """What tells a record from the others, in a few words."""
-    runs = len(one["runs"])
+    """Where a record was made, in a few words."""
     device = "CPU" if _on_cpu(one) else one["machine"]["device"]
-    jpeg = ", JPEG pictures" * _went_through_jpeg(one)
-    return f"{device}, `{one['budget']}`, {runs} run{'s' * (runs > 1)}{jpeg}"
+    return device + ", JPEG pictures" * _went_through_jpeg(one)
 
 
 def _went_through_jpeg(one: Record) -> bool:
     return any("jpeg" in name.lower() for name in one["data"])
+
+
+def platform(one: Record) -> str:
+    """The kind of processor of a record that was made on one."""
+    return one["machine"]["device"].removeprefix("CPU, ")
 
 
 def measured(figure: dict[str, Any]) -> str:
@@ -75,15 +78,15 @@ def facts(one: Record) -> str:
     peak = max(run["peak_bytes"].get("device", run["peak_bytes"]["host"]) for run in one["runs"])
     machine, versions = one["machine"], one["versions"]
     threads = machine["threads"]
-    where = (
-        f"{machine['device']}, {threads} thread{'s' * (threads > 1)}"
-        if _on_cpu(one)
-        else machine["device"]
+    on = f"{platform(one)}, {threads} thread{'s' * (threads > 1)}" if _on_cpu(one) else "One card"
+    read = "; ".join(
+        f"{name}, whose sha256 begins with {sha[:12]}" for name, sha in one["data"].items()
     )
-    read = "; ".join(f"{name}, sha256 {sha[:12]}…" for name, sha in one["data"].items())
+    runs = len(one["runs"])
     return (
-        f"**{label(one)}.** {where}; Python {versions['python']}, PyTorch {versions['torch']}; "
-        f"the whole notebook {time} a run, at most {peak / 1e9:.1f} GB. "
+        f"**{label(one)}.** {on}; budget `{one['budget']}`; {runs} run{'s' * (runs > 1)}; "
+        f"Python {versions['python']}, PyTorch {versions['torch']}; the whole notebook {time} a "
+        f"run, at most {peak / 1e9:.1f} GB. "
         + (f"Data: {read}. " if read else "")
         + "These pictures went through JPEG; they are not those of the official archive. "
         * _went_through_jpeg(one)

@@ -293,9 +293,9 @@ def made(**changes: Any) -> dict[str, Any]:
 def test_a_section_says_what_was_measured_on_what_and_how_to_repeat_it() -> None:
     text = records.section([made()])
     assert "| accuracy | **82.0 % (80.0 to 84.0, 3 seeds)** | 90, X |" in text
-    assert "**NVIDIA H200, `gpu`, 2 runs, JPEG pictures.**" in text
+    assert "**NVIDIA H200, JPEG pictures.** One card; budget `gpu`; 2 runs; Python 3.12.1" in text
     assert "the whole notebook 2.0 minutes a run, at most 3.0 GB" in text
-    assert "cifar10-jpeg.tar.xz, sha256 abababababab…" in text
+    assert "cifar10-jpeg.tar.xz, whose sha256 begins with abababababab" in text
     assert "not those of the official archive" in text
     assert "`python -m workbook.record 01_twice --budget gpu --seeds 2`" in text
     assert (
@@ -338,6 +338,6 @@ def test_the_page_of_results_has_both() -> None:
     ]
     executed = book.Executed(Chapter(ROOT, "01_twice"), notebook, "cpu", 1.0, "2026-01-02 03:04")
     text = pages.results([executed], {"01_twice": [made(data={})]})
-    recorded = "82.0 % (80.0 to 84.0, 3 seeds) (NVIDIA H200, `gpu`, 2 runs)"
+    recorded = "NVIDIA H200: 82.0 % (80.0 to 84.0, 3 seeds)"
     assert f"| accuracy | **79.0 %**<br>{recorded} | 90, X |" in text
-    assert "| only here | 1.0 % (NVIDIA H200, `gpu`, 2 runs) |  |" in text
+    assert "| only here | NVIDIA H200: 1.0 % |  |" in text
