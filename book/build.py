@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # where this file is run as a script
     sys.path.insert(0, str(ROOT))
 
-from book import launch, records  # noqa: E402
+from book import launch, records, scale  # noqa: E402
 from book import pages as generated  # noqa: E402
 from book.assets import NODE, PACKAGES, NoAssets, assets  # noqa: E402
 
@@ -98,7 +98,7 @@ def _code(root: Path, chapter: str = "*") -> list[Path]:
 
 def _inputs(root: Path) -> list[Path]:
     """Every file that the book is made of."""
-    files = [root / "_config.yml", root / "nbgrader_config.py"]
+    files = [root / "_config.yml", root / "nbgrader_config.py", root / scale.FIGURES]
     for name in ("book", "solutions"):
         files += (
             path
@@ -387,6 +387,8 @@ def stage(root: Path, executed: list[Executed], edition: str, target: Path) -> N
         "book/exercises.md": generated.exercise_map(root).encode(),
         "book/results.md": generated.results(executed, recorded).encode(),
     }
+    if (root / scale.FIGURES).is_file():
+        wanted["book/scale.md"] = scale.page(root).encode()
     _mirror(wanted, target)
 
 

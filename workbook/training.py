@@ -74,8 +74,8 @@ def train(
         every: steps between evaluations, and between checkpoints.
         checkpoint: a file. Written every ``every`` steps and at the end; where it is there
             already, training goes on from it as if it had never stopped.
-        precision: the data type that products of matrices are computed in. bfloat16 on CUDA
-            and float32 elsewhere, where not given.
+        precision: the data type that products of matrices are computed in. Where not given,
+            bfloat16 on a card that computes in it (NVIDIA's since Ampere, 2020), else float32.
 
     Raises:
         ValueError: the loss has axes, or the checkpoint belongs to another run.
@@ -92,7 +92,7 @@ def train(
     if file and file.exists():
         history = _load(file, model, chosen, generator, device)
     if precision is None:
-        precision = torch.bfloat16 if device.type == "cuda" else torch.float32
+        precision = _precision(device)
     before = history.seconds
     started = time.perf_counter()
     # On stdout: whatever a notebook writes to stderr looks like an error, in Jupyter and graders.
@@ -162,6 +162,13 @@ def _bar(title: str, done: int, steps: int, hidden: bool) -> Any:
     from tqdm import tqdm  # here, so that recorded runs need it not
 
     return tqdm(total=steps, initial=done, desc=title, file=sys.stdout, ncols=76)
+
+
+def _precision(device: torch.device) -> torch.dtype:
+    # An older card, such as Colab's T4, imitates bfloat16, and is slower with it than without.
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
+        return torch.bfloat16
+    return torch.float32
 
 
 def _autocast(device: torch.device, precision: torch.dtype) -> Any:
