@@ -160,6 +160,7 @@ def test_the_command_writes_a_record_with_all_that_it_depends_on(tmp_path: Path)
     assert path.name == "01_twice.smoke.json"
     found = json.loads(path.read_text())
     assert found["configuration"] == {"size": {"steps": 250, "rate": [0.1, 0.2]}}
+    assert found["seeds"] == [0, 1]
     assert [run["seconds"] > 0 for run in found["runs"]] == [True, True]
     assert [len(values) for figure in found["figures"] for values in figure["values"]] == [1, 1]
     assert [training["run"] for training in found["trainings"]] == [0, 1]
@@ -209,6 +210,7 @@ def test_every_choice_of_every_chapter_is_part_of_its_configuration(
 def test_a_committed_record_is_of_the_notebook_as_it_is(path: Path) -> None:
     found = json.loads(path.read_text(encoding="utf-8"))
     assert record.stale(found) == ""
+    assert found["seeds"] == list(range(len(found["runs"])))
     assert path.name == record.name_of(found)
     assert not found["commit"].endswith("+"), "recorded with changes that no commit has"
     assert found["figures"]

@@ -11,6 +11,7 @@ Each seed is a run of the whole notebook, in a process of its own, with all its 
 (``budget.seed``); run 0 is the notebook as it is. The result is one JSON file:
 
 ``configuration``  what every ``budget.choose`` gave: the record is of this, and of nothing else
+``seeds``          the runs by number: in run r, seed s of the notebook is s + 100,000 r
 ``figures``        what the chapter reports, with a list of values for each run
 ``trainings``      each call of ``train`` in each run: steps, parameters, seconds, curves
 ``data``           the sets that were read, with the sha256 of their bytes
@@ -47,7 +48,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 FORMAT = 1
 # Points of a curve that are kept: more than a picture of it can show.
-POINTS = 120
+POINTS = 60
 PACKAGES = ("torch", "numpy", "matplotlib")
 # Modules whose package has another name.
 PACKAGED = {"sklearn": "scikit-learn", "PIL": "pillow"}
@@ -335,6 +336,7 @@ def record(chapter: str, budget: str, seeds: int, root: Path = ROOT) -> dict[str
         "chapter": notebook.stem,
         "budget": budget,
         "configuration": configuration_of(notebook, budget),
+        "seeds": list(range(seeds)),
         "figures": _together([told["figures"] for told in runs]),
         "trainings": [training for told in runs for training in told["trainings"]],
         "data": {name: sha for told in runs for name, sha in told["data"].items()},
