@@ -188,6 +188,23 @@ def test_an_unknown_chapter_is_refused(
     assert says in capsys.readouterr().err
 
 
+def test_a_folder_that_cannot_be_written_to_is_told_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small(tmp_path, "raise SystemExit('it ran')")
+    (tmp_path / "file").write_text("")
+    assert record.main(["1", "--to", str(tmp_path / "file")], tmp_path) == 1
+    assert "cannot be written to" in capsys.readouterr().err
+
+
+def test_a_run_that_is_killed_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small(tmp_path, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    command = ["1", "--budget", "smoke", "--to", str(tmp_path)]
+    assert record.main(command, tmp_path) == 1
+    assert "was ended from outside" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.json"))
+
+
 # --- what a record is of --------------------------------------------------------------------
 
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import argparse
 import ast
-import concurrent.futures
+import concurrent.futures.process
 import contextlib
 import importlib.machinery
 import importlib.metadata
@@ -330,7 +330,13 @@ def record(chapter: str, budget: str, seeds: int, root: Path = ROOT) -> dict[str
         # A process of its own, so that peak memory is that of this run.
         context = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-            runs.append(pool.submit(run, notebook, budget, repetition, root).result())
+            try:
+                runs.append(pool.submit(run, notebook, budget, repetition, root).result())
+            except concurrent.futures.process.BrokenProcessPool:
+                raise RecordError(
+                    f"The run of {notebook.stem} was ended from outside, perhaps for lack of "
+                    "memory. Close other programs, or choose a smaller budget."
+                ) from None
     return {
         "format": FORMAT,
         "chapter": notebook.stem,
@@ -432,15 +438,24 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
         names = [path.parent.name for path in sorted(root.glob("chapters/*/*.ipynb"))]
     try:
         for name in names:
-            notebook_of(name, root)  # all of them are there, before the first one runs for an hour
+            notebook_of(name, root)
+        asked.to.mkdir(parents=True, exist_ok=True)
+        # All is there, and can be written, before the first one runs for an hour.
+        tempfile.TemporaryFile(dir=asked.to).close()
         for name in names:
             found = record(name, asked.budget, asked.seeds, root)
-            asked.to.mkdir(parents=True, exist_ok=True)
             path = asked.to / name_of(found)
             path.write_text(_text(found), encoding="utf-8")
             print(f"{path}: {len(found['figures'])} figures, {len(found['trainings'])} trainings")
     except RecordError as error:
         print(f"record: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(
+            f"record: {asked.to} cannot be written to ({error.strerror}). Name another folder "
+            "with --to.",
+            file=sys.stderr,
+        )
         return 1
     return 0
 
