@@ -337,6 +337,22 @@ def test_pictures_come_by_class_and_name(tmp_path, kind, inside):
     assert found.pixels.is_contiguous()
 
 
+def test_other_pictures_can_stand_in_for_cifar10(tmp_path, monkeypatch):
+    members = {
+        "train/cat/1.png": picture(),
+        "train/dog/1.png": picture(),
+        "test/cat/2.png": picture(),
+    }
+    folder(tmp_path, members)
+    monkeypatch.setenv("WORKBOOK_CIFAR10", str(tmp_path))
+    found = images.cifar10("train")
+    assert found.pixels.shape == (2, 3, 32, 32)
+    assert found.classes == ("cat", "dog")
+    assert len(images.cifar10("test")) == 1
+    with pytest.raises(ValueError, match="no split 'val'"):
+        images.cifar10("val")
+
+
 def test_a_path_may_be_text_and_the_class_folders_at_its_top(tmp_path):
     folder(tmp_path, {"b/1.png": picture(), "a/1.png": picture(), "empty/notes.txt": b""})
     assert images.image_folder(str(tmp_path)).classes == ("a", "b")

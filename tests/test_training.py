@@ -8,7 +8,7 @@ import torch
 from conftest import solution
 from torch import nn
 
-from workbook import fused
+from workbook import fused, training
 from workbook.training import History, count_parameters, train
 
 
@@ -163,6 +163,17 @@ def test_evaluation_is_asked_now_and_then_and_at_the_end():
     assert modes == [(False, False)] * 3
     assert history.evaluations[-1][1] == {"weight": model.weight.item()}
     assert [step for step, _ in fit_with(steps=5, evaluate=evaluate)[1].evaluations] == [5]
+
+
+@pytest.mark.parametrize(
+    ("card", "precision"),
+    [((7, 5), torch.float32), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)],
+)
+def test_a_card_that_only_imitates_bfloat16_computes_in_float32(monkeypatch, card, precision):
+    """A T4, free on Colab, has compute capability 7.5."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: card)
+    assert training._precision(torch.device("cuda")) == precision
+    assert training._precision(torch.device("cpu")) == torch.float32
 
 
 def test_bfloat16_is_used_where_it_is_asked_for():

@@ -18,8 +18,8 @@ from workbook.ready.gpt import filter_logits
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch):
-    for variable in ("WORKBOOK_BUDGET", "WORKBOOK_STATIC", "WORKBOOK_GRADING"):
-        monkeypatch.delenv(variable, raising=False)
+    for variable in ("BUDGET", "STATIC", "GRADING", "DEVICE", "REPETITION"):
+        monkeypatch.delenv(f"WORKBOOK_{variable}", raising=False)
     yield
     plt.close("all")
 
@@ -67,6 +67,31 @@ def test_only_the_gpu_budget_computes_on_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setenv("WORKBOOK_BUDGET", "gpu")
     assert budget.device().type == "cpu"
+
+
+def test_the_device_can_be_chosen_apart_from_the_budget(monkeypatch):
+    monkeypatch.setenv("WORKBOOK_BUDGET", "smoke")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("WORKBOOK_DEVICE", " CUDA ")
+    assert budget.device().type == "cuda"
+    monkeypatch.setenv("WORKBOOK_BUDGET", "gpu")
+    monkeypatch.setenv("WORKBOOK_DEVICE", "cpu")
+    assert budget.device().type == "cpu"
+    monkeypatch.setenv("WORKBOOK_DEVICE", "tpu")
+    with pytest.raises(ValueError, match="'tpu'.*cpu or cuda"):
+        budget.device()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("WORKBOOK_DEVICE", "cuda")
+    with pytest.raises(ValueError, match="no CUDA device"):
+        budget.device()
+
+
+def test_a_repetition_moves_all_seeds_and_a_run_of_its_own_repeats(monkeypatch):
+    draws = []
+    for repetition in ("", "0", "1", "1"):
+        monkeypatch.setenv("WORKBOOK_REPETITION", repetition)
+        draws.append((torch.randn(3, generator=budget.seed(5)).tolist(), torch.randn(3).tolist()))
+    assert draws[0] == draws[1] != draws[2] == draws[3]
 
 
 def test_a_seed_repeats_both_kinds_of_random_numbers():
