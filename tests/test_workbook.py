@@ -78,7 +78,7 @@ def test_the_device_can_be_chosen_apart_from_the_budget(monkeypatch):
     monkeypatch.setenv("WORKBOOK_DEVICE", "cpu")
     assert budget.device().type == "cpu"
     monkeypatch.setenv("WORKBOOK_DEVICE", "tpu")
-    with pytest.raises(ValueError, match="'tpu'.*cpu or cuda"):
+    with pytest.raises(ValueError, match=r"'tpu'.*cpu or cuda"):
         budget.device()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setenv("WORKBOOK_DEVICE", "cuda")
