@@ -461,9 +461,15 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
 
 
 def _text(found: dict[str, Any]) -> str:
-    """JSON with a line for each point of a curve would be long: lists of numbers stay on a line."""
-    text = json.dumps(found, indent=1, ensure_ascii=False)
-    return re.sub(r"\[[^\[\]{}\"]*\]", lambda part: re.sub(r"\s+", " ", part[0]), text) + "\n"
+    """JSON with a line for each entry, and for each figure, training and run."""
+    lines = []
+    for key, value in found.items():
+        text = json.dumps(value, ensure_ascii=False)
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            each = ",\n  ".join(json.dumps(one, ensure_ascii=False) for one in value)
+            text = f"[\n  {each}\n ]"
+        lines.append(f' "{key}": {text}')
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 if __name__ == "__main__":
