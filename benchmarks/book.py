@@ -40,8 +40,9 @@ from _turns import spread
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-# "book" is the package beside this folder, not this file.
-sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() != HERE)]
+# "book" is the package beside this folder, not this file, which stays where processes that execute
+# notebooks find it.
+sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() != HERE), str(HERE)]
 
 from autograder import notebooks  # noqa: E402
 from book import browser as browsers  # noqa: E402

@@ -166,6 +166,7 @@ def execute_all(
     Each runs in one thread (see ``_run``), so a machine does as many at once as it has cores.
     """
     from concurrent.futures import ProcessPoolExecutor, as_completed
+    from concurrent.futures.process import BrokenProcessPool
 
     missing = [
         chapter
@@ -182,6 +183,11 @@ def execute_all(
             try:
                 for job in as_completed(jobs):
                     ran[job.result().chapter.name] = job.result()
+            except BrokenProcessPool:
+                raise BuildError(
+                    "A process that executed a notebook was ended from outside, perhaps for lack "
+                    "of memory. What was executed is kept: close other programs, and build again."
+                ) from None
             except BaseException:
                 # What has begun comes to its end, and is kept.
                 pool.shutdown(cancel_futures=True)
