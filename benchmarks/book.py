@@ -36,13 +36,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from _turns import spread
-
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-# "book" is the package beside this folder, not this file, which stays where processes that execute
-# notebooks find it.
-sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() != HERE), str(HERE)]
+# Processes that execute notebooks read this file anew, from another place.
+sys.path.insert(0, str(HERE))
+from _turns import spread  # noqa: E402
+
+# "book" is the package beside this folder, not this file.
+sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() != HERE)]
 
 from autograder import notebooks  # noqa: E402
 from book import browser as browsers  # noqa: E402
