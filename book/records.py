@@ -149,7 +149,7 @@ def curves(one: Record) -> str:
         f"from {first[1]:.3g} to {last[1]:.3g} in {last[0]:,} steps, which took "
         f"{seconds:,.0f} s on average."
     )
-    return html(plots.draw(fig, alt).svg)
+    return html(f"<div>{plots.draw(fig, alt).svg}</div>")
 
 
 def into(notebook: Any, records: Sequence[Record]) -> None:

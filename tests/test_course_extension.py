@@ -59,6 +59,14 @@ show("figure")
 
 *The second one.*
 
+<div><svg role="img" aria-label="In the text" width="9" height="9"></svg></div>
+
+*The third, in the text.*
+
+<div>No figure.</div>
+
+*Below a line of HTML.*
+
 | | |
 | --- | --- |
 | one | two |
@@ -213,6 +221,7 @@ def test_the_italics_after_a_figure_are_its_numbered_caption(first: Tag, second:
     assert captions == {
         "figure-1-1": "Figure 1.1 A line, and x2.",
         "figure-1-2": "Figure 1.2 The second one.",
+        "figure-1-3": "Figure 1.3 The third, in the text.",
     }
     assert first.select_one("#figure-1-1 .katex"), "a formula in a caption is set"
     assert [_said(tag) for tag in second.select("p.figure-caption")] == ["Figure 2.1 Try it."]
@@ -222,6 +231,7 @@ def test_other_italics_stay_italics(first: Tag) -> None:
     assert [_said(tag) for tag in first.select("p > em")] == [
         "This stands after a caption, not after a figure.",
         "Its cell shows no figure.",
+        "Below a line of HTML.",
     ]
 
 

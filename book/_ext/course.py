@@ -69,7 +69,7 @@ def number_of(docname: str) -> int | None:
 
 
 class Captions(SphinxTransform):
-    """Numbers the figures of a chapter: an output's caption is the italic paragraph after it."""
+    """Numbers the figures of a chapter: a caption is the italic paragraph right after one."""
 
     default_priority = 500
 
@@ -82,7 +82,7 @@ class Captions(SphinxTransform):
             before = paragraph.previous_sibling() if paragraph.parent else None
             if not (len(paragraph) == 1 and isinstance(paragraph[0], nodes.emphasis)):
                 continue
-            if not (isinstance(before, nodes.container) and _has_figure(before)):
+            if not _has_figure(before):
                 continue
             figures += 1
             number = nodes.inline("", f"Figure {chapter}.{figures}", classes=["caption-number"])
@@ -91,10 +91,13 @@ class Captions(SphinxTransform):
             paragraph[:] = [number, nodes.Text(" "), *paragraph[0].children]
 
 
-def _has_figure(cell: nodes.container) -> bool:
-    return "cell" in cell["classes"] and any(
-        re.search(r"<svg|<img|<tw-", raw.astext()) for raw in cell.findall(nodes.raw)
-    )
+def _has_figure(node: nodes.Node | None) -> bool:
+    """Whether it is a cell with a figure among its outputs, or a figure in the text itself."""
+    if isinstance(node, nodes.container) and "cell" in node["classes"]:
+        raws = list(node.findall(nodes.raw))
+    else:
+        raws = [node] if isinstance(node, nodes.raw) else []
+    return any(re.search(r"<svg|<img|<tw-", raw.astext()) for raw in raws)
 
 
 class Equations(SphinxTransform):
