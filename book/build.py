@@ -393,7 +393,7 @@ def stage(root: Path, executed: list[Executed], edition: str, target: Path) -> N
         "book/exercises.md": generated.exercise_map(root).encode(),
         "book/results.md": generated.results(executed, recorded).encode(),
     }
-    if (root / scale.FIGURES).is_file():
+    if b"book/scale" in wanted.get("book/_toc.yml", b""):
         wanted["book/scale.md"] = scale.page(root).encode()
     _mirror(wanted, target)
 

@@ -24,19 +24,19 @@ CARDS = {
 
 
 def page(root: Path) -> str:
-    """The page as Markdown.
-
-    Raises:
-        FileNotFoundError: nothing was measured yet; ``make bench`` does.
-    """
+    """The page as Markdown; of what was not measured yet it says nothing, or that alone."""
+    if not (root / FIGURES).is_file():
+        return (
+            "# Scale on paper\n\nNothing was measured yet: `make bench` does, and takes an hour.\n"
+        )
     found = json.loads((root / FIGURES).read_text(encoding="utf-8"))
     parts = [
         "# Scale on paper",
         "What would a course with many learners need? Everything on this page is calculated from "
         f"figures that were measured on {found['date']}, on this machine: {found['machine']}. "
         "Your machines differ; the calculation stays.",
-        *_grading(found),
-        *_reading(found),
+        *(_grading(found) if {"grading", "checking"} <= set(found) else ()),
+        *(_reading(found) if "book" in found else ()),
         *_training(root),
     ]
     return "\n\n".join(parts) + "\n"

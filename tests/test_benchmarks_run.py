@@ -127,9 +127,28 @@ def test_scale_is_calculated_from_what_was_measured(
     # 100 readers a second x 0.5 MB.
     assert "| first visits | 3,000 | 400 Mbit/s |" in text
     assert "100 and a few | 160 Mbit/s |" in text
+    assert [line for line in text.split("\n") if line[:2] == "##"] == [
+        "## 10,000 learners, 2 chapters",
+        "## 100 readers a second",
+        "## One learner's training",
+    ]
     kept = json.loads((tmp_path / "book/results/06_gpt.cpu.json").read_text())
     mean = sum(one["seconds"] for one in kept["runs"]) / len(kept["runs"])
     assert f"| GPT | {mean:.0f} s | " in text
+
+
+def test_what_was_not_measured_is_left_out(measured: dict[str, Any], tmp_path: Path) -> None:
+    from book import scale
+
+    assert "Nothing was measured yet" in scale.page(tmp_path)
+    for name in ("chapters", "solutions"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    del measured["book"], measured["checking"]
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / scale.FIGURES).write_text(json.dumps(measured))
+    text = scale.page(tmp_path)
+    assert "Mbit" not in text
+    assert "plain nbgrader" not in text
 
 
 def test_operations_are_six_for_each_weight_and_token() -> None:
