@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 OURS, PLAIN = "this book", "Jupyter Book's defaults"
-ROUNDS, VISITS = 3, 5
+ROUNDS, VISITS = 3, 3
 STEPS = ("cold", "nothing changed", "one chapter edited")
 KINDS = {
     "HTML": (".html",),
@@ -319,7 +319,7 @@ def summary(found: dict[str, Any]) -> list[dict[str, Any]]:
         for step, clocks in found["building"].items()
     ]
     pages = {name: page for name, page in found.get("reading", {}).items() if "requests" in page}
-    for kind, prefix in (("chapter", "chapters/"), ("other page", "book/")):
+    for kind, prefix in (("a chapter", "chapters/"), ("another page", "book/")):
         some = [page for name, page in pages.items() if name.startswith(prefix)]
         if not some:
             continue
@@ -327,10 +327,10 @@ def summary(found: dict[str, Any]) -> list[dict[str, Any]]:
             sum(page["bytes"][OURS].values()) / sum(page["bytes"][PLAIN].values()) for page in some
         ]
         shared = {"peer": peer, "spread": "of the pages"}
-        rows.append({"what": f"bytes of a {kind}", "ratio": spread(kilobytes), **shared})
+        rows.append({"what": f"bytes of {kind}", "ratio": spread(kilobytes), **shared})
         for when in ("first contentful paint", "loaded"):
             ratios = [page["milliseconds"][when]["ratio"]["median"] for page in some]
-            rows.append({"what": f"{when} of a {kind}", "ratio": spread(ratios), **shared})
+            rows.append({"what": f"{when} of {kind}", "ratio": spread(ratios), **shared})
     return rows
 
 

@@ -226,7 +226,8 @@ def _training(root: Path) -> list[str]:
         "On a CPU the notebooks train small models, and a whole notebook ran in the time of the "
         "first column: measured, one thread. With the budget `gpu` they train the large ones; the "
         "other columns are calculated from the operations of each chapter's main training (six "
-        f"for each weight and token) and a speed that is *assumed*: {shares}. Recorded runs on a "
+        f"for each weight and token) and a speed that is *assumed*: {shares}, the peaks of "
+        "NVIDIA's data sheets. Recorded runs on a "
         "card, where there are any, stand on [the page of results](results.md).",
         "\n".join(
             [
