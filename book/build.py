@@ -391,7 +391,7 @@ def stage(root: Path, executed: list[Executed], edition: str, target: Path) -> N
         "book/index.md": generated.filled(index, root).encode(),
         "book/execution.md": generated.status(executed).encode(),
         "book/exercises.md": generated.exercise_map(root).encode(),
-        "book/results.md": generated.results(executed, recorded).encode(),
+        "book/results.md": records.results(executed, recorded).encode(),
     }
     if b"book/scale" in wanted.get("book/_toc.yml", b""):
         wanted["book/scale.md"] = scale.page(root).encode()

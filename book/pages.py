@@ -6,7 +6,7 @@ Each function returns a page, or a part of one, as MyST Markdown. Links are rela
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -80,7 +80,7 @@ def plan_of(chapter: Chapter) -> Plan:
     from autograder import notebooks
 
     notebook = notebooks.read_source(chapter.source)
-    link = _link(chapter)
+    link = link_of(chapter)
     slugs = headings(notebook)
     tasks, minutes = [], 0
     for cell in notebook.cells:
@@ -132,7 +132,8 @@ def headings(notebook: NotebookNode) -> dict[str, str]:
     return found
 
 
-def _link(chapter: Chapter) -> str:
+def link_of(chapter: Chapter) -> str:
+    """The chapter's page, as seen from ``book/``."""
     return f"../{chapter.released.relative_to(chapter.root).as_posix()}"
 
 
@@ -219,7 +220,7 @@ def _dots(task: Task) -> str:
     return f'<span role="img" aria-label="{task.difficulty} of 5">{dots}</span>'
 
 
-# --- how the notebooks ran, and what they measured -------------------------------------------
+# --- how the notebooks ran -------------------------------------------
 
 
 def status(executed: Sequence[Executed]) -> str:
@@ -232,7 +233,7 @@ def status(executed: Sequence[Executed]) -> str:
         ran = sum(cell.cell_type == "code" for cell in item.notebook.cells)
         cells += ran
         rows.append(
-            f"| [{title}]({_link(item.chapter)}) | {item.finished} | {ran} | "
+            f"| [{title}]({link_of(item.chapter)}) | {item.finished} | {ran} | "
             f"✓ {item.seconds:.0f} s |"
         )
     seconds = sum(item.seconds for item in executed)
@@ -254,73 +255,6 @@ def status(executed: Sequence[Executed]) -> str:
             "",
         ]
     )
-
-
-def results(
-    executed: Sequence[Executed], recorded: Mapping[str, Sequence[dict[str, Any]]] | None = None
-) -> str:
-    """The page of what the chapters measured, each figure beside a published one.
-
-    ``recorded``: chapter -> records, as ``records.read`` gives them.
-    """
-    from autograder import notebooks
-
-    parts = [
-        "# Results",
-        "What the chapters measured: **in bold** what stands in their outputs, below it what was "
-        "recorded in further runs of the same notebook. Where there is a published figure for the "
-        "same thing it stands beside, with what differs: these models are small, and train for "
-        "minutes. A range is that of several seeds.",
-    ]
-    for item in executed:
-        found = list(_measured(item.notebook))
-        runs = (recorded or {}).get(item.chapter.name, ())
-        here = {facts["name"] for facts in found}
-        only = {f["name"]: f for one in runs for f in one["figures"] if f["name"] not in here}
-        if not (found or only):
-            continue
-        title = notebooks.title_of(item.notebook) or item.chapter.name
-        rows = [
-            f"| {plain(facts['name'])} | {'<br>'.join(_everywhere(facts, runs))} | "
-            f"{beside(facts)} |"
-            for facts in [*found, *only.values()]
-        ]
-        parts += [
-            f"## {int(item.chapter.name[:2])}. {title}",
-            f"From [the chapter]({_link(item.chapter)}), run with the budget `{item.budget}`, "
-            f"finished {item.finished} UTC."
-            + (f" [How the runs were recorded]({_link(item.chapter)}#recorded-runs)." * bool(runs)),
-            "\n".join(["| What | Measured | Published |", "| --- | --- | --- |", *rows]),
-        ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _everywhere(facts: dict[str, Any], runs: Sequence[dict[str, Any]]) -> list[str]:
-    """A figure as the page has it, where it has it, and as each record has it."""
-    from book import records
-
-    here = [f"**{plain(facts['text'])}**"] if "text" in facts else []
-    return here + [
-        f"{records.label(one)}: {plain(records.measured(figure))}"
-        for one in runs
-        for figure in one["figures"]
-        if figure["name"] == facts["name"]
-    ]
-
-
-def _measured(notebook: NotebookNode) -> Iterator[dict[str, Any]]:
-    from workbook.results import MIME
-
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if MIME in output.get("data", {}):
-                yield output.data[MIME]
-
-
-def beside(facts: dict[str, Any]) -> str:
-    """The published figure and what differs, in one cell: three columns fit on a phone."""
-    parts = [plain(facts["published"])] if facts["published"] else []
-    return "<br>".join([*parts, f"*{plain(facts['differs'])}*"] if facts["differs"] else parts)
 
 
 def plain(text: str) -> str:

@@ -1,18 +1,23 @@
-"""Recorded runs in the book: what ``python -m workbook.record`` wrote, beside what pages measured.
+"""What was measured: the page of all results, and the recorded runs at the end of each chapter.
 
-``book/results/`` holds one JSON file for each chapter, budget and graphics card. A chapter's page
-ends with its own runs, and the page of results has them in its tables.
+Notebooks report figures in their outputs. ``python -m workbook.record`` writes those of further
+runs to ``book/results/``, one JSON file for each chapter, budget and graphics card.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from book.pages import html, link_of, plain
 from workbook import record as recorded
-from workbook.results import in_words
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+    from book.pages import Executed
 
 FOLDER = Path("book/results")
 # The section stands before this one of a chapter.
@@ -57,13 +62,10 @@ def _went_through_jpeg(one: Record) -> bool:
     return any("jpeg" in name.lower() for name in one["data"])
 
 
-def platform(one: Record) -> str:
-    """The kind of processor of a record that was made on one."""
-    return one["machine"]["device"].removeprefix("CPU, ")
-
-
 def measured(figure: dict[str, Any]) -> str:
     """A figure's mean and range over all that was measured in all runs."""
+    from workbook.results import in_words  # here, since it brings PyTorch along
+
     values = [value for run in figure["values"] for value in run]
     if len(values) > 1 and len(set(values)) == 1:
         return f"{in_words(values[:1], figure['unit'], figure['digits'])} in every run"
@@ -78,7 +80,8 @@ def facts(one: Record) -> str:
     peak = max(run["peak_bytes"].get("device", run["peak_bytes"]["host"]) for run in one["runs"])
     machine, versions = one["machine"], one["versions"]
     threads = machine["threads"]
-    on = f"{platform(one)}, {threads} thread{'s' * (threads > 1)}" if _on_cpu(one) else "One card"
+    kind = machine["device"].removeprefix("CPU, ")
+    on = f"{kind}, {threads} thread{'s' * (threads > 1)}" if _on_cpu(one) else "One card"
     read = "; ".join(
         f"{name}, whose sha256 begins with {sha[:12]}" for name, sha in one["data"].items()
     )
@@ -96,10 +99,82 @@ def facts(one: Record) -> str:
     )
 
 
+# --- the page of all results ----------------------------------------------------------------
+
+
+def results(
+    executed: Sequence[Executed], kept: Mapping[str, Sequence[Record]] | None = None
+) -> str:
+    """The page of what the chapters measured, each figure beside a published one.
+
+    ``kept``: chapter -> records, as :func:`read` gives them.
+    """
+    from autograder import notebooks
+
+    parts = [
+        "# Results",
+        "What the chapters measured: **in bold** what stands in their outputs, below it what was "
+        "recorded in further runs of the same notebook. Where there is a published figure for the "
+        "same thing it stands beside, with what differs: these models are small, and train for "
+        "minutes. A range is that of several seeds.",
+    ]
+    for item in executed:
+        found = list(_measured(item.notebook))
+        runs = (kept or {}).get(item.chapter.name, ())
+        here = {facts["name"] for facts in found}
+        only = {f["name"]: f for one in runs for f in one["figures"] if f["name"] not in here}
+        if not (found or only):
+            continue
+        title = notebooks.title_of(item.notebook) or item.chapter.name
+        rows = [
+            f"| {plain(facts['name'])} | {'<br>'.join(_everywhere(facts, runs))} | "
+            f"{_beside(facts)} |"
+            for facts in [*found, *only.values()]
+        ]
+        parts += [
+            f"## {int(item.chapter.name[:2])}. {title}",
+            f"From [the chapter]({link_of(item.chapter)}), run with the budget `{item.budget}`, "
+            f"finished {item.finished} UTC."
+            + (
+                f" [How the runs were recorded]({link_of(item.chapter)}#recorded-runs)."
+                * bool(runs)
+            ),
+            "\n".join(["| What | Measured | Published |", "| --- | --- | --- |", *rows]),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _everywhere(facts: dict[str, Any], runs: Sequence[Record]) -> list[str]:
+    """A figure as the page has it, where it has it, and as each record has it."""
+    here = [f"**{plain(facts['text'])}**"] if "text" in facts else []
+    return here + [
+        f"{label(one)}: {plain(measured(figure))}"
+        for one in runs
+        for figure in one["figures"]
+        if figure["name"] == facts["name"]
+    ]
+
+
+def _measured(notebook: NotebookNode) -> Iterator[dict[str, Any]]:
+    from workbook.results import MIME
+
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if MIME in output.get("data", {}):
+                yield output.data[MIME]
+
+
+def _beside(facts: dict[str, Any]) -> str:
+    """The published figure and what differs, in one cell: three columns fit on a phone."""
+    parts = [plain(facts["published"])] if facts["published"] else []
+    return "<br>".join([*parts, f"*{plain(facts['differs'])}*"] if facts["differs"] else parts)
+
+
+# --- the end of a chapter's page ------------------------------------------------------------
+
+
 def section(records: Sequence[Record]) -> str:
     """The end of a chapter's page, as Markdown: what was recorded, and how it was trained."""
-    from book.pages import beside, plain
-
     parts = [
         "## Recorded runs",
         "Every figure above comes from the run that made this page. Here are runs of the same "
@@ -108,7 +183,7 @@ def section(records: Sequence[Record]) -> str:
     ]
     for one in records:
         rows = [
-            f"| {plain(figure['name'])} | **{plain(measured(figure))}** | {beside(figure)} |"
+            f"| {plain(figure['name'])} | **{plain(measured(figure))}** | {_beside(figure)} |"
             for figure in one["figures"]
         ]
         parts += [
@@ -122,7 +197,6 @@ def section(records: Sequence[Record]) -> str:
 
 def curves(one: Record) -> str:
     """A picture of the chapter's main training, that with the most work, in every run; or none."""
-    from book.pages import html
     from workbook import plots
 
     by_title: dict[str, list[dict[str, Any]]] = {}
@@ -161,13 +235,13 @@ def into(notebook: Any, records: Sequence[Record]) -> None:
     for position, cell in enumerate(notebook.cells):
         if cell.cell_type == "markdown" and BEFORE in cell.source.split("\n"):
             before, after = cell.source.split(BEFORE, 1)
-            cell.source = before.rstrip() or " "
-            rest = nbformat.v4.new_markdown_cell(BEFORE + after)
-            rest.id = f"{cell.id[:50]}-rest"
             own = nbformat.v4.new_markdown_cell(section(records))
             own.id = "recorded-runs"
-            notebook.cells[position + 1 : position + 1] = [own, rest]
-            if not before.strip():
-                del notebook.cells[position]
+            cell.source = BEFORE + after
+            parts = [own, cell]
+            if before.strip():
+                parts.insert(0, nbformat.v4.new_markdown_cell(before.rstrip()))
+                parts[0].id = f"{cell.id[:50]}-before"
+            notebook.cells[position : position + 1] = parts
             return
     raise ValueError(f"The chapter has no line {BEFORE!r}, before which its records stand.")

@@ -16,6 +16,7 @@ LEARNERS = 10_000
 MACHINES = (1, 4, 16)
 CORES = 8
 READERS = 100  # new readers a second
+PIXELS = 32  # a side of an image of CIFAR-10
 # Peak operations a second, and the share of it that small models reach: assumed, not measured.
 CARDS = {
     "free Colab (T4, float32)": (8.1e12, 0.30),
@@ -91,7 +92,7 @@ def _grading(found: dict[str, Any]) -> list[str]:
         ),
         f"Plain nbgrader took {plain:.1f} s of one core for a submission of chapter 1, and is "
         "taken to need the same for every chapter, which is in its favor: it runs the training "
-        "cells, too. Memory stayed below "
+        "cells, too, and other chapters train for longer. Memory stayed below "
         f"{large['memory_mib']['at_most']:,.0f} MiB for two jobs. What was graded and has not "
         "changed is not graded again, so only the last hour before a deadline counts.",
     ]
@@ -134,7 +135,7 @@ def _reading(found: dict[str, Any]) -> list[str]:
         ),
         f"That is {READERS * 86_400:,} chapters a day, with at most "
         f"{READERS * mean * 86_400 / 1e12:.1f} TB. Let the host compress, and keep files in the "
-        "browsers for a day; names do not change with their content.",
+        "browsers for a day at most, since a file that changes keeps its name.",
     ]
 
 
@@ -149,51 +150,57 @@ def operations(root: Path) -> dict[str, float]:
     """
     from workbook import record
 
-    def size(chapter: str, name: str) -> dict[str, Any]:
-        return record.configuration_of(record.notebook_of(chapter, root), "gpu")[name]
+    def chosen(chapter: str) -> dict[str, Any]:
+        return record.configuration_of(record.notebook_of(chapter, root), "gpu")
 
     def block(d: int, d_ff: int, attentions: int = 1) -> int:
         return 4 * d * d * attentions + 2 * d * d_ff
 
-    two, bert, gpt = size("4", "sizes 2"), size("5", "size 2"), size("6", "size")
-    vit, mae = size("7", "size"), size("8", "size")
-    patches = (32 // mae["patch"]) ** 2
-    seen = int(patches * (1 - mae["ratio"])) + 1
-    encoder = two["layers"] * block(two["d_model"], two["d_ff"])
-    decoder = two["layers"] * block(two["d_model"], two["d_ff"], 2) + two["d_model"] * two["vocab"]
-    per_step = {
+    two, bert, gpt = chosen("4")["sizes 2"], chosen("5")["size 2"], chosen("6")["size"]
+    vit, mae = chosen("7")["size"] | {"patch": chosen("7")["P"]}, chosen("8")["size"]
+    seen = int(_patches(mae) * (1 - mae["ratio"])) + 1
+    # Chapter: steps, and weights times tokens in one of them.
+    work = {
         # A batch has at most so many tokens on each side.
-        "04_encoder_decoder": two["tokens"] * (encoder + decoder),
-        "05_bert": bert["batch"]
-        * bert["length"]
-        * (
-            bert["num_layers"] * block(bert["d_model"], bert["d_ff"])
-            + bert["rate"] * bert["d_model"] * bert["vocab"]
+        "04_encoder_decoder": (
+            two["steps"],
+            two["tokens"] * two["layers"] * block(two["d_model"], two["d_ff"]),
+            two["tokens"] * two["layers"] * block(two["d_model"], two["d_ff"], 2),
+            two["tokens"] * two["d_model"] * two["vocab"],
         ),
-        "06_gpt": gpt["batch"]
-        * gpt["context"]
-        * gpt["layers"]
-        * block(gpt["d_model"], 4 * gpt["d_model"]),
-        "07_vit": vit["batch"]
-        * ((32 // 4) ** 2 + 1)
-        * vit["layers"]
-        * block(vit["d_model"], vit["d_ff"]),
-        "08_mae": mae["batch"]
-        * (
-            seen * mae["layers"] * block(mae["d_model"], mae["d_ff"])
-            + (patches + 1)
+        "05_bert": (
+            bert["steps"],
+            bert["batch"]
+            * bert["length"]
+            * bert["num_layers"]
+            * block(bert["d_model"], bert["d_ff"]),
+            bert["batch"] * bert["length"] * bert["rate"] * bert["d_model"] * bert["vocab"],
+        ),
+        "06_gpt": (
+            gpt["steps"],
+            gpt["batch"]
+            * gpt["context"]
+            * gpt["layers"]
+            * block(gpt["d_model"], 4 * gpt["d_model"]),
+        ),
+        "07_vit": (
+            vit["steps"],
+            vit["batch"] * (_patches(vit) + 1) * vit["layers"] * block(vit["d_model"], vit["d_ff"]),
+        ),
+        "08_mae": (
+            mae["steps"],
+            mae["batch"] * seen * mae["layers"] * block(mae["d_model"], mae["d_ff"]),
+            mae["batch"]
+            * (_patches(mae) + 1)
             * mae["decoder_layers"]
-            * block(mae["decoder_d_model"], mae["decoder_d_ff"])
+            * block(mae["decoder_d_model"], mae["decoder_d_ff"]),
         ),
     }
-    steps = {
-        "04_encoder_decoder": two["steps"],
-        "05_bert": bert["steps"],
-        "06_gpt": gpt["steps"],
-        "07_vit": vit["steps"],
-        "08_mae": mae["steps"],
-    }
-    return {name: 6.0 * weights * steps[name] for name, weights in per_step.items()}
+    return {name: 6.0 * steps * sum(parts) for name, (steps, *parts) in work.items()}
+
+
+def _patches(size: dict[str, Any]) -> int:
+    return (PIXELS // size["patch"]) ** 2
 
 
 def _training(root: Path) -> list[str]:

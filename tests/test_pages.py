@@ -15,7 +15,7 @@ import tiny
 from autograder import exercise as exercises
 from autograder import notebooks
 from autograder.notebooks import Chapter
-from book import pages
+from book import pages, records
 from workbook.results import MIME
 
 ROOT = tiny.ROOT
@@ -163,7 +163,7 @@ def test_results_stand_beside_published_figures() -> None:
         "published": "1.47, nanoGPT",
         "differs": "another text",
     }
-    text = pages.results([ran(facts, facts | {"published": "", "differs": ""})])
+    text = records.results([ran(facts, facts | {"published": "", "differs": ""})])
     measured = r"| loss on x\|y, 2 \* 3 | **1.35 nats (1.30 to 1.40, 3 seeds)** |"
     assert f"{measured} 1.47, nanoGPT<br>*another text* |" in text
     assert f"{measured}  |" in text
@@ -172,7 +172,7 @@ def test_results_stand_beside_published_figures() -> None:
 
 
 def test_a_chapter_that_measured_nothing_is_not_among_the_results() -> None:
-    assert "Twice" not in pages.results([ran()])
+    assert "Twice" not in records.results([ran()])
 
 
 # --- the front page --------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from conftest import ROOT
 
 from autograder.notebooks import Chapter
 from book import build as book
-from book import pages, records
+from book import records
 from workbook import record
 from workbook.results import MIME
 
@@ -356,7 +356,7 @@ def test_the_page_of_results_has_both() -> None:
         nbformat.v4.new_code_cell(outputs=[nbformat.v4.new_output("display_data", {MIME: shown})]),
     ]
     executed = book.Executed(Chapter(ROOT, "01_twice"), notebook, "cpu", 1.0, "2026-01-02 03:04")
-    text = pages.results([executed], {"01_twice": [made(data={})]})
+    text = records.results([executed], {"01_twice": [made(data={})]})
     recorded = "NVIDIA H200: 82.0 % (80.0 to 84.0, 3 seeds)"
     assert f"| accuracy | **79.0 %**<br>{recorded} | 90, X |" in text
     assert "| only here | NVIDIA H200: 1.0 % |  |" in text

@@ -281,6 +281,8 @@ def _alone(notebook: Path, module: types.ModuleType, settings: dict[str, str]) -
 
 def _training(repetition: int, title: str, seed: int, model: Any, history: Any) -> dict[str, Any]:
     """What is kept of one call of ``train``."""
+    from workbook.training import count_parameters
+
     losses = history.loss
     width = -(-len(losses) // POINTS) or 1
     windows = [losses[i : i + width] for i in range(0, len(losses), width)]
@@ -289,7 +291,7 @@ def _training(repetition: int, title: str, seed: int, model: Any, history: Any) 
         "run": repetition,
         "title": title,
         "seed": seed,
-        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "parameters": count_parameters(model),
         "steps": len(losses),
         "seconds": round(history.seconds, 3),
         # Step -> mean over the steps since the point before.
