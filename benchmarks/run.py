@@ -3,8 +3,8 @@
 ``python benchmarks/run.py [--quick] [--only NAME ...] [--to FILE]`` runs every script of this
 folder, each of which measures both sides in one go, and writes ``benchmarks/RESULTS.md``: a table
 of all ratios, then each script's own output; beside it ``RESULTS.json`` has all figures, for the
-book's page on scale. ``--quick`` is a smoke pass: a few steps of each, to
-see that all of it works; it writes nothing where ``--to`` does not say so.
+book's page on scale. ``--quick`` is a smoke pass: a few steps of each, to see that all of it works;
+it writes nothing where ``--to`` does not say so.
 """
 
 from __future__ import annotations

@@ -154,12 +154,14 @@ def open_element(browser: Browser) -> Iterator[Callable[..., Page]]:
     assert not errors
 
 
-def told(page: Page) -> str:
-    """What the explorers on the page tell, a line each, once they are at rest."""
+def told(page: Page, *parts: str) -> str:
+    """What the explorers on the page tell, a line each, once they are at rest: all these parts."""
     page.wait_for_function(
         "() => [...document.querySelectorAll('main *')].every(one => !one.pending)"
     )
-    return "\n".join(page.locator(".told").all_inner_texts())
+    words = "\n".join(page.locator(".told").all_inner_texts())
+    assert [part for part in parts if part not in words] == []
+    return words
 
 
 def tabbed(page: Page, times: int, script: str) -> list[Any]:
@@ -171,12 +173,16 @@ def tabbed(page: Page, times: int, script: str) -> list[Any]:
     return found
 
 
-def barriers(page: Page) -> list[str]:
-    """What axe-core finds on the page that would keep somebody out."""
+def violations(page: Page) -> list[dict[str, Any]]:
+    """Everything that axe-core finds on the page."""
     from axe_playwright_python.sync_playwright import Axe
 
-    found = Axe().run(page).response["violations"]
-    return [one["id"] for one in found if one["impact"] in ("serious", "critical")]
+    return Axe().run(page).response["violations"]
+
+
+def barriers(page: Page) -> list[str]:
+    """What axe-core finds on the page that would keep somebody out."""
+    return [one["id"] for one in violations(page) if one["impact"] in ("serious", "critical")]
 
 
 @pytest.fixture

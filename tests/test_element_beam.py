@@ -121,7 +121,7 @@ def test_the_result_on_screen_is_that_of_beam_search(
     greedy, greedy_score = search(1)
     assert page.locator("dd").all_text_contents()[2] == f"{text(greedy)} ({minus(greedy_score, 3)})"
     same = "the same as greedy" if tokens == greedy else "not what greedy writes"
-    assert f"The best score is {minus(score, 3)}: {text(tokens)}, {same}." in told(page)
+    assert f"The best score is {minus(score, 3)}: {text(tokens)}, {same}." in told(page, "best")
 
 
 def test_a_beam_of_one_is_greedy_decoding(element: elements.Element) -> None:
@@ -168,7 +168,7 @@ def test_steps_go_forward_and_back_by_keyboard(
     for _ in range(4):
         page.get_by_role("button", name="Step back").press("Space")
     assert page.locator("table").count() == 0
-    assert "Step forward to extend" in told(page)
+    assert "Step forward to extend" in told(page, "empty hypothesis")
 
 
 def test_the_keyboard_reaches_every_control_also_at_the_ends(
@@ -191,7 +191,7 @@ def test_it_fits_and_axe_finds_nothing(
     page = open_element(element, theme=theme, width=width)
     page.get_by_role("combobox", name="beam size").select_option("4")
     page.get_by_role("button", name="To the end").click()
-    assert "best score" in told(page)
+    told(page, "best score")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert not barriers(page)
 

@@ -95,8 +95,7 @@ def test_the_weights_are_those_of_the_model(
     wanted = row[: len(shown)].tolist()
     assert [float(number) for number in shown] == pytest.approx(wanted, abs=0.0056)
 
-    words = told(page)
-    assert f"(token {query + 1}), head {head + 1} of layer {layer + 1} reads" in words
+    words = told(page, f"(token {query + 1}), head {head + 1} of layer {layer + 1} reads")
     most = row.argmax().item()
     assert f"({most + 1}) {shown[most]}" in words.split("reads")[1].split(",")[0]
     # The same rows in the map, with a cell as strong as its weight.
@@ -113,7 +112,7 @@ def test_moving_over_a_token_or_a_row_asks_for_it(
     page = open_element(element)
     page.locator(".queries label").nth(2).hover()
     assert page.locator(".queries input").nth(2).is_checked()
-    assert "“dreißig” (token 3)" in told(page)
+    assert told(page, "“dreißig” (token 3)")
     page.locator("rect.catch").nth(1).hover()
     assert page.locator(".queries input").nth(1).is_checked()
     assert page.locator("text.chosen").all_text_contents()[-1] == "und"
@@ -150,7 +149,7 @@ def test_it_fits_and_axe_finds_nothing(
     open_element: Callable[..., Page], element: elements.Element, theme: str, width: int
 ) -> None:
     page = open_element(element, theme=theme, width=width)
-    assert "reads" in told(page)
+    told(page, "reads")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert not barriers(page)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from conftest import barriers, tabbed, told
+from conftest import tabbed, told, violations
 
 from workbook import elements, widgets
 from workbook.ready.gpt import filter_logits
@@ -262,7 +262,7 @@ def test_it_is_accessible_and_fits(
     page = open_element(element, theme=theme, width=width)
     move(page, "top-k", start="Home", right=9)
     page.get_by_role("button", name="draw 20").press("Enter")
-    assert not barriers(page)
+    assert not [(one["id"], one["nodes"]) for one in violations(page)]
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 

@@ -39,6 +39,13 @@ def weights(page: Page) -> list[str]:
     return page.locator("text.weight").all_text_contents()
 
 
+def tell(page: Page) -> str:
+    """What is told, which is also the picture's own text."""
+    words = told(page)
+    assert words == page.locator("section svg").get_attribute("aria-label")
+    return words
+
+
 @pytest.mark.parametrize(
     ("presses", "temperature"),
     [([], 1.0), (["ArrowLeft"] * 6, 0.5), (["ArrowRight"] * 12, 3.98), (["Home"], 0.1)],
@@ -57,7 +64,7 @@ def test_weights_are_those_of_masked_attention(
             page.get_by_role("checkbox", name=key).set_checked(key not in barred.split())
         want = expected(temperature, barred)
         assert weights(page) == want
-        words = told(page)
+        words = tell(page)
         list_of_all = ", ".join(f"{key} {w}" for key, w in zip(SCORES, want, strict=True))
         assert words.startswith(f"Weights at temperature {temperature:.2f}: {list_of_all}.")
         assert ("barred" in words) == bool(barred)
@@ -85,7 +92,7 @@ def test_a_query_that_may_read_nothing_gets_zeros(
     for key in SCORES:
         page.get_by_role("checkbox", name=key).press("Space")
     assert weights(page) == expected(1.0, " ".join(SCORES)) == ["0"] * 4
-    assert "all weights are 0" in told(page)
+    assert "all weights are 0" in tell(page)
 
 
 def test_the_keyboard_reaches_every_control(
@@ -104,7 +111,7 @@ def test_it_fits_and_axe_finds_nothing(
 ) -> None:
     page = open_element(element, theme=theme, width=width)
     page.get_by_role("checkbox", name="cat").press("Space")
-    told(page)
+    tell(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     boxes = page.locator("tw-softmax section svg text").all()
     edge = page.locator("tw-softmax section").bounding_box()
